@@ -1,0 +1,1 @@
+"""Records flow through a graph of plain Python steps."""
