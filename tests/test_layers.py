@@ -15,7 +15,7 @@ import cpgraph
 
 ROWS = [
     ["errors", "events"],  # words
-    ["digest", "models", "data", "store"],  # values
+    ["digest", "pickles", "models", "data", "store"],  # values
     ["steps", "pipelines"],  # declare
     ["graph"],  # compile
     ["fingerprint", "journal"],  # remember
