@@ -26,7 +26,7 @@ ROWS = [
 RANK = {module: place for place, module in enumerate(module for row in ROWS for module in row)}
 DOORS = frozenset(ROWS[-1])
 
-OWNER = {"cattrs": "data", "click": "cli", "graphviz": "render", "networkx": "graph", "rich": "progress", "yaml": "data"}
+OWNER = {"cattrs": "rows", "click": "cli", "graphviz": "render", "networkx": "graph", "rich": "progress", "yaml": "documents"}
 SLOW = {*OWNER, "asyncio", "cloudpickle", "dataclasses", "logging", "multiprocessing"}
 AT_THE_TOP = {("cli", "click")}  # the command is made of its decorators
 
@@ -113,7 +113,7 @@ def test_a_module_imports_only_what_stands_above_it(module: str) -> None:
         ("execute", "try:\n    import multiprocessing.pool\nfinally: ...", "execute.py:2: imports multiprocessing at the top"),
         ("execute", "if TYPE_CHECKING:\n    pass\nelse:\n    import asyncio", "execute.py:4: imports asyncio at the top"),
         ("cli", "from rich.table import Table", "imports rich, which is for progress.py alone"),
-        ("store", "def save():\n    import yaml", "imports yaml, which is for data.py alone"),
+        ("store", "def save():\n    import yaml", "imports yaml, which is for documents.py alone"),
     ],
 )
 def test_the_rule_refuses(module: str, source: str, said: str) -> None:
