@@ -1,0 +1,509 @@
+"""One call of one step: bind what it asks for, run it, pack what it gave.
+
+What happens here is the same wherever it happens: in the scheduler's thread, in another one, on the event loop, in a process.
+Nothing leaves or enters a step that another one could alter: what cannot be mutated is shared, anything else is
+copied through pickle (rule V3), and context variables (the precision of decimals, say) are each call's own. A call
+never raises; whatever the step did is told by its `Outcome`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextvars import Context
+from functools import cache
+from time import perf_counter, time
+from types import AsyncGeneratorType, CoroutineType, GeneratorType, TracebackType
+from typing import Any, Final, NamedTuple
+
+import attrs
+
+from cpgraph.digest import Undigestible, digest
+from cpgraph.errors import CpgraphError
+from cpgraph.events import ABSENT, Stream
+from cpgraph.models import AUTO, Create, Delete, File, Result, Update, is_model, model_name
+from cpgraph.pickles import dumps, loads
+
+__all__ = ["ATOMIC", "STREAM", "Call", "Joined", "Outcome", "Target", "Value", "immutable", "pack", "perform", "perform_async"]
+__all__ += ["failed", "isolated", "shortened", "text_of"]
+
+Push = Callable[[int, str, Any], None]
+
+ATOMIC: Final = frozenset({type(None), bool, int, float, str, bytes, complex})
+STREAM: Final = type("StreamMarker", (), {"__repr__": lambda self: "STREAM", "__reduce__": lambda self: "STREAM"})()
+LONGEST: Final = 10_000  # characters of an error's text or traceback that are kept
+HERE: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
+# Sharing and copying
+
+_FIELDS: Final[dict[type, tuple[str, ...] | None]] = {}
+
+
+def _record_fields(kind: type) -> tuple[str, ...] | None:
+    """Give the fields of a class whose instances are their fields and nothing else, None for all other classes."""
+    if kind is File:
+        return ()
+    if not is_model(kind):
+        return None
+    names = tuple(field.name for field in attrs.fields(kind))
+    slots = {name for base in kind.__mro__[:-1] for name in base.__dict__.get("__slots__", ("__dict__",))}
+    return names if slots <= {*names, "__weakref__"} else None  # a __dict__, a cached property: something more to mutate
+
+
+def immutable(value: Any) -> bool:
+    """Tell whether steps may share a value because nothing in it can be altered.
+
+    >>> immutable((1, "a")), immutable(([],))
+    (True, False)
+    """
+    kind = type(value)
+    if kind in ATOMIC:
+        return True
+    if kind is tuple or kind is frozenset:
+        return all(type(item) in ATOMIC or immutable(item) for item in value)
+    try:
+        names = _FIELDS[kind]
+    except KeyError:
+        names = _FIELDS[kind] = _record_fields(kind)
+    return names is not None and all(immutable(getattr(value, name)) for name in names)
+
+
+def _copied(value: Any) -> Any:
+    """Copy by other means what does not pickle; what cannot be copied at all (a lock, a connection) is shared."""
+    import copy
+
+    try:
+        return copy.deepcopy(value)
+    except Exception:
+        return value
+
+
+def isolated(value: Any) -> Any:
+    """Give a value that shares nothing with this one that could be altered."""
+    if immutable(value):
+        return value
+    try:
+        return loads(dumps(value))
+    except Exception:
+        return _copied(value)
+
+
+class Value:
+    """A step's value in flight: its digest, and its bytes or the object itself.
+
+    `digest` is None for what has none (`undigestible` says why); `problem` says why it does not pickle, or nothing.
+    """
+
+    __slots__ = ("_fetch", "blob", "digest", "plain", "problem", "undigestible")
+
+    def __init__(
+        self,
+        digest: bytes | None,
+        blob: bytes | None = None,
+        plain: Any = ABSENT,
+        problem: str = "",
+        undigestible: str = "",
+    ) -> None:
+        self.digest = digest
+        self.blob = blob
+        self.plain = plain
+        self.problem = problem
+        self.undigestible = undigestible
+        self._fetch: Callable[[], bytes] | None = None
+
+    @classmethod
+    def stored(cls, digest: bytes | None, fetch: Callable[[], bytes]) -> Value:
+        """Make a value whose bytes are fetched when they are first asked for, in whatever thread that is."""
+        value = cls(digest)
+        value._fetch = fetch
+        return value
+
+    def load(self) -> Any:
+        """Give the object: a fresh copy each time, if it can be mutated."""
+        if self.plain is not ABSENT:
+            return _copied(self.plain) if self.problem else self.plain
+        value = loads(self.blob_bytes())
+        if type(value) in ATOMIC:
+            self.plain = value
+        return value
+
+    def blob_bytes(self) -> bytes:
+        """Give the bytes; not to be asked of a value with a `problem`."""
+        if self.blob is None:
+            self.blob = dumps(self.plain) if self._fetch is None else self._fetch()
+        return self.blob
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        blob = None if self.plain is not ABSENT else self.blob_bytes()
+        return Value, (self.digest, blob, self.plain, self.problem, self.undigestible)
+
+    def __repr__(self) -> str:
+        kind = "stored" if self.plain is ABSENT else type(self.plain).__name__
+        return f"<Value {kind} {self.digest.hex() if self.digest else 'undigestible'}>"
+
+
+def pack(value: Any) -> Value:
+    """Take what a step gave as it is at this moment; what the step does with it later changes nothing."""
+    try:
+        address, undigestible = digest(value), ""
+    except Undigestible as error:
+        address, undigestible = None, str(error)
+    except Exception as error:  # code of the user's, asked what the value is made of
+        address, undigestible = None, text_of(error)
+    if type(value) in ATOMIC:
+        return Value(address, None, value)
+    try:
+        blob = dumps(value)
+    except Exception as error:
+        return Value(address, None, value, text_of(error), undigestible)
+    return Value(address, blob, value if immutable(value) else ABSENT, "", undigestible)
+
+
+class Joined(NamedTuple):
+    """The values of a finished `each`: a list, or a dict where `ids` are given; nested once per `each` left."""
+
+    values: Sequence[Any]
+    ids: Sequence[Any] | None = None
+
+    def load(self) -> Any:
+        """Give the list, or the dict, with its own copy of every value."""
+        loaded = [value.load() for value in self.values]
+        return loaded if self.ids is None else dict(zip(self.ids, loaded, strict=True))
+
+
+# What goes out, what comes back
+
+
+@attrs.frozen(eq=False)
+class Target:
+    """A step as it is called: one for all its nodes."""
+
+    name: str
+    function: Callable[..., Any]
+    positional: tuple[str, ...] = ()
+    keywords: tuple[str, ...] = ()
+    is_async: bool = False
+    sets: str | None = None
+    stream: tuple[int, ...] = ()
+    fingerprint: bytes = b""
+    where: str = ""
+
+
+class Call(NamedTuple):
+    """A node handed out: one argument per parameter, the positional ones first."""
+
+    token: int
+    target: Target
+    args: tuple[Any, ...] = ()
+    own: Any = None
+
+
+class Outcome(NamedTuple):
+    """How a call ended. Changes are plain tuples, so that they can be kept without the user's classes.
+
+    ("update", model or None, id or None, {field: value}), ("create", model, {field: value}, if_exists),
+    ("delete", model, id); None means the step's own record. `shape` says what the step returned: "value", or only a
+    "change", or only a list of "changes". `place` is file:line of the deepest frame of the user's own code.
+    """
+
+    token: int
+    error: BaseException | None = None
+    traceback: str = ""
+    value: Value | None = None
+    changes: tuple[tuple[Any, ...], ...] = ()
+    shape: str = "value"
+    reads: list[Any] | None = None
+    seconds: float = 0.0
+    started: float = 0.0
+    hints: tuple[tuple[str, str, str], ...] = ()
+    pushes: tuple[tuple[str, Any], ...] = ()
+    place: str = ""
+
+
+class NodeStream(Stream):
+    """The stream as a step has it: it carries what is pushed, as it was when it was pushed, to whoever owns the run."""
+
+    def __init__(self, token: int, push: Push) -> None:
+        super().__init__()
+        self._token = token
+        self._push = push
+
+    def push(self, kind: str, payload: Any = ABSENT) -> None:
+        self._push(self._token, kind, payload if payload is ABSENT else isolated(payload))
+
+    def on(self, kind: str | type) -> Any:
+        raise CpgraphError(
+            "a step pushes to the stream; it cannot listen to it",
+            {"asked for": kind},
+            "register the handler where the run is started: stream = cp.Stream(); @stream.on(…); graph.run(stream=stream).",
+        )
+
+
+# The call
+
+
+def _argument(call: Call, index: int, given: Any, push: Push) -> Any:
+    """Give the step its own copy of what is not a scalar."""
+    kind = type(given)
+    try:
+        if kind is Value or kind is Joined:
+            return given.load()
+    except CpgraphError:
+        raise
+    except Exception as error:
+        name = (*call.target.positional, *call.target.keywords)[index]
+        raise CpgraphError(
+            f"what step {call.target.name!r} asks for as {name!r} cannot be read back",
+            {"step": call.target.where, "error": text_of(error)},
+            "see that the classes of the value can be imported and take back what they were pickled as.",
+        ) from error
+    if given is STREAM:
+        return NodeStream(call.token, push)
+    return given if _is_reader(given) else isolated(given)
+
+
+def _is_reader(given: Any) -> bool:
+    return type(given).__module__ == "cpgraph.store" and hasattr(given, "reads")
+
+
+def _bound(call: Call, push: Push) -> tuple[list[Any], dict[str, Any]]:
+    target = call.target
+    given = [arg if type(arg) in ATOMIC else _argument(call, index, arg, push) for index, arg in enumerate(call.args)]
+    if not target.keywords:
+        return given, {}
+    count = len(target.positional)
+    return given[:count], dict(zip(target.keywords, given[count:], strict=True))
+
+
+def perform(call: Call, push: Push) -> Outcome:
+    """Run a call in this thread, and tell how it ended; never raises."""
+    started = time()
+    begin = perf_counter()
+    try:
+        given, keywords = _bound(call, push)
+        begin = perf_counter()
+        value = Context().run(call.target.function, *given, **keywords)
+    except BaseException as error:
+        return failed(call, error, perf_counter() - begin, started)
+    return _finished(call, value, perf_counter() - begin, started)
+
+
+async def perform_async(call: Call, push: Push) -> Outcome:
+    """Run a call of an `async def` step, and tell how it ended; never raises, except when its task is cancelled from outside."""
+    started = time()
+    begin = perf_counter()
+    try:
+        given, keywords = _bound(call, push)
+        begin = perf_counter()
+        value = await call.target.function(*given, **keywords)
+    except BaseException as error:
+        return failed(call, error, perf_counter() - begin, started)
+    return _finished(call, value, perf_counter() - begin, started)
+
+
+def _reads(call: Call) -> list[Any] | None:
+    for given in call.args:
+        if type(given) not in ATOMIC and _is_reader(given):
+            return list(given.reads)
+    return None
+
+
+def _finished(call: Call, value: Any, seconds: float, started: float) -> Outcome:
+    try:
+        if type(value) in ATOMIC:
+            packed = Value(digest(value), None, value)
+            return Outcome(call.token, None, "", packed, (), "value", _reads(call), seconds, started)
+        value, changes, shape = _told_apart(call.target, value)
+        encoded = tuple([_encoded(change, call.target) for change in changes])
+        hints = _altered(call, value)
+        packed = pack(value)
+        return Outcome(call.token, None, "", packed, encoded, shape, _reads(call), seconds, started, hints)
+    except BaseException as error:
+        return failed(call, error, seconds, started)
+
+
+# What a step gave (rule V1)
+
+_UNFINISHED: Final = {
+    GeneratorType: ("a generator", "return a list instead."),
+    AsyncGeneratorType: ("an async generator", "return a list instead."),
+    CoroutineType: ("a coroutine nobody awaited", "write the step as `async def` and await it."),
+}
+_HOLDERS: Final = frozenset({list, tuple, dict, set, frozenset})
+
+
+def _is_change(thing: Any) -> bool:
+    return isinstance(thing, Create | Update | Delete)
+
+
+def _wrong(target: Target, what: str, mend: str, **facts: object) -> CpgraphError:
+    return CpgraphError(f"step {target.name!r} returned {what}", {"step": target.where, **facts}, mend)
+
+
+def _told_apart(target: Target, value: Any) -> tuple[Any, Sequence[Any], str]:
+    """Tell the value from the changes; without a value of its own it is None, to be made of the ids."""
+    if type(value) is Result:
+        if _is_change(value.value) or _holds_changes(value.value):
+            raise _wrong(target, "a result whose value is a change", "write cp.result(value, *changes).")
+        return _checked(target, value.value), value.changes, "value"
+    if _is_change(value):
+        changes, shape = [value], "change"
+    elif type(value) in (list, tuple) and value and any(map(_is_change, value)):
+        changes, shape = list(value), "changes"
+        odd = next((item for item in changes if not _is_change(item)), ABSENT)
+        if odd is not ABSENT:
+            raise _wrong(
+                target,
+                "a list that mixes changes and values",
+                "return a list of changes alone, or cp.result(value, *changes).",
+                value=type(odd).__name__,
+            )
+    else:
+        if _holds_changes(value):
+            what = f"changes inside of a {type(value).__name__}"
+            raise _wrong(target, what, "return a flat list of changes, or cp.result(value, *changes).")
+        return _checked(target, value), (), "value"
+    if target.sets is not None:
+        raise _wrong(
+            target,
+            f"changes, and has sets={target.sets!r}, which writes its value",
+            f"return cp.result(value, *changes), or drop sets= and write cp.update({target.sets}=…).",
+        )
+    return None, changes, shape
+
+
+def _holds_changes(value: Any, levels: int = 2) -> bool:
+    """Look for changes in plain containers, where they would be lost in silence."""
+    if type(value) not in _HOLDERS:
+        return False
+    items = [item for item in (value.values() if type(value) is dict else value) if type(item) not in ATOMIC]
+    return any(_is_change(item) or (levels > 1 and _holds_changes(item, levels - 1)) for item in items)
+
+
+def _checked(target: Target, value: Any) -> Any:
+    """Refuse what stands for a value that is not there yet."""
+    unfinished = _UNFINISHED.get(type(value))
+    if unfinished is not None:
+        if type(value) is not AsyncGeneratorType:
+            value.close()
+        raise _wrong(target, unfinished[0], unfinished[1])
+    if value is AUTO:
+        raise _wrong(target, "an id that is made when the record is committed", AUTO_MEND)
+    return value
+
+
+AUTO_MEND: Final = 'give the record an id of your own, made in the step: f"{id}-{n}".'
+
+
+def _encoded(change: Any, target: Target) -> tuple[Any, ...]:
+    match change:
+        case Create(record=record, if_exists=if_exists):
+            fields = {field.name: getattr(record, field.name) for field in attrs.fields(type(record))}
+            return "create", model_name(type(record)), _isolated_fields(fields, "create", type(record), target), if_exists
+        case Update(model=model, id=id, fields=fields):
+            return "update", model and model_name(model), id, _isolated_fields(fields, "update", model, target)
+        case _:
+            return "delete", model_name(change.model), change.id
+
+
+def _isolated_fields(fields: Any, verb: str, model: type | None, target: Target) -> dict[str, Any]:
+    kept = {}
+    for name, value in fields.items():
+        if type(value) not in ATOMIC:
+            value = _isolated_field(name, value, verb, model, target)
+        kept[name] = value
+    return kept
+
+
+def _isolated_field(name: str, value: Any, verb: str, model: type | None, target: Target) -> Any:
+    """Copy a field's value; data must digest and pickle (rule V5)."""
+    if value is AUTO and name == "id" and verb == "create":
+        return value
+    field = f"{model_name(model)}.{name}" if model else name
+    if value is AUTO:
+        raise CpgraphError(f"{verb} of {field}: the id it refers to is made at commit", {"step": target.where}, AUTO_MEND)
+    try:
+        digest(value)
+        return value if immutable(value) else loads(dumps(value))
+    except Exception as error:
+        raise CpgraphError(
+            f"{verb} of {field}: a {type(value).__name__} cannot be kept as data",
+            {"step": target.where, "error": text_of(error)},
+            "write what it is made of: numbers, text, lists, dicts, records.",
+        ) from error
+
+
+def _altered(call: Call, value: Any) -> tuple[tuple[str, str, str], ...]:
+    """Tell of a step that returns its own record with other fields, as if that wrote them."""
+    own = call.own
+    if own is None or type(value) is not type(own) or value.id != own.id:
+        return ()
+    try:
+        if digest(value) == digest(own):
+            return ()
+    except Undigestible:
+        return ()
+    text = f"step {call.target.name!r} returned its own record altered: that is a value, and writes nothing"
+    return (("returned-record", text, "return cp.update(field=…) to write to the record."),)
+
+
+# What a step raised
+
+
+def failed(call: Call, error: BaseException, seconds: float, started: float) -> Outcome:
+    """Make the outcome of a call that raised; the frames of this library above the user's are cut."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(HERE):
+        trace = trace.tb_next
+    error.__traceback__ = trace
+    text, place = _traceback(error, trace)
+    return Outcome(call.token, error, text, None, (), "value", _reads(call), seconds, started, (), (), place)
+
+
+def _traceback(error: BaseException, trace: TracebackType | None) -> tuple[str, str]:
+    import traceback
+
+    try:
+        text = "".join(traceback.TracebackException(type(error), error, trace, compact=True).format())
+        frames = traceback.extract_tb(trace, limit=-100)
+        own = [frame for frame in frames if _is_users(frame.filename)] or frames
+        return shortened(text), f"{own[-1].filename}:{own[-1].lineno}" if own else ""
+    except Exception:  # an error that cannot even be shown
+        return text_of(error), ""
+
+
+def _is_users(filename: str) -> bool:
+    if filename.startswith(_not_the_users()):
+        return False
+    return "site-packages" not in filename and "dist-packages" not in filename
+
+
+@cache
+def _not_the_users() -> tuple[str, ...]:
+    import sysconfig
+
+    installed = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return "<frozen", HERE, *(path + os.sep for path in installed)
+
+
+def text_of(error: BaseException) -> str:
+    """Say an error in words, by its type alone if it has none to be had (rule F2)."""
+    name = type(error).__qualname__
+    try:
+        text = str(error)
+    except BaseException:
+        return name
+    return f"{name}: {shortened(text)}" if text else name
+
+
+def shortened(text: str) -> str:
+    """Leave out the middle of a text that is too long to be read.
+
+    >>> len(shortened("x" * 50_000)) < 10_100
+    True
+    """
+    if len(text) <= LONGEST:
+        return text
+    half = LONGEST // 2
+    return f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"

@@ -1,0 +1,387 @@
+"""What runs the calls: this thread, other threads, an event loop, processes, or any `concurrent.futures.Executor`.
+
+All have one small protocol (`Executor`), and are used by one thread, the scheduler's. Outcomes come back through one queue,
+and so does what steps push: `("push", token, kind, payload)`, in order per node. A token is a call's alone; what comes back
+under one that nobody waits for any more (it timed out) is to be ignored.
+
+Threads are daemons and are joined by nobody at exit: a step that hangs never keeps the interpreter alive (rule F3).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextvars import Context
+from queue import Empty, SimpleQueue
+from threading import Event, Thread
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from cpgraph.errors import CpgraphError
+from cpgraph.execute import Call, Outcome, Target, perform, perform_async
+
+if TYPE_CHECKING:
+    import asyncio
+    import concurrent.futures
+
+__all__ = ["Executor", "Inline", "Loop", "Threads", "open_executor"]
+
+Returned = SimpleQueue[Any]
+THREADS: Final = 32
+TASKS: Final = 1_000
+
+
+class Executor(Protocol):
+    """Runs calls, and puts what they came to on the queue it was made with.
+
+    width: how many calls at once make sense. local: whether they run in this process's memory. hanging: how many
+    calls timed out and still run.
+    """
+
+    width: int
+    local: bool
+
+    @property
+    def hanging(self) -> int: ...
+
+    def submit(self, call: Call) -> None:
+        """Take a call and return at once."""
+
+    def started(self, token: int) -> float | None:
+        """Say when (`time.monotonic`) a call began, None while it waits; a timeout counts from there."""
+
+    def abandon(self, token: int) -> None:
+        """Give up a call that timed out: its outcome will not come back, its place goes to another."""
+
+    def recall(self) -> list[int]:
+        """Take back what has not begun, so that it never will, and give its tokens."""
+
+    def close(self, wait: bool = True) -> None:
+        """End, after `recall`. wait: let what runs come back; else leave it behind, or end it where that can be done."""
+
+
+class Inline:
+    """Runs each call at once, in the thread that submits it."""
+
+    local = True
+    width = 1
+    hanging = 0
+
+    def __init__(self, returned: Returned, push: Callable[[int, str, Any], None] | None = None) -> None:
+        self._returned = returned
+        self._push = push or _pusher(returned)
+        self._loop: Loop | None = None
+
+    def submit(self, call: Call) -> None:
+        outcome = self._awaited(call) if call.target.is_async else perform(call, self._push)
+        if isinstance(outcome.error, KeyboardInterrupt):
+            raise outcome.error  # nobody can tell it from the user's Ctrl-C (rule F2)
+        self._returned.put(outcome)
+
+    def _awaited(self, call: Call) -> Outcome:
+        """Run an async call on a loop of its own thread, as one may be running here (a notebook), and wait for it."""
+        back: Returned = SimpleQueue()
+        if self._loop is None:
+            self._loop = Loop(1, back)
+        self._loop.returned = back
+        self._loop.submit(call)
+        while not isinstance(item := back.get(), Outcome):
+            self._push(*item[1:])
+        return item
+
+    def started(self, token: int) -> float | None:
+        return None
+
+    def abandon(self, token: int) -> None:
+        """Nothing is left to give up: a call has ended when `submit` returns."""
+
+    def recall(self) -> list[int]:
+        return []
+
+    def close(self, wait: bool = True) -> None:
+        if self._loop is not None:
+            self._loop.close(wait)
+
+
+def _pusher(returned: Returned) -> Callable[[int, str, Any], None]:
+    def push(token: int, kind: str, payload: Any) -> None:
+        returned.put(("push", token, kind, payload))
+
+    return push
+
+
+class _Seat:
+    """One thread, and the call it is at."""
+
+    __slots__ = ("call", "done", "left", "since", "thread")
+
+    def __init__(self) -> None:
+        self.thread: Thread | None = None
+        self.call: Call | None = None
+        self.since = 0.0
+        self.done = 0
+        self.left = False
+
+
+class Threads:
+    """Runs calls in threads, which are started as they are needed."""
+
+    local = True
+
+    def __init__(self, width: int, returned: Returned) -> None:
+        self.width = width
+        self._returned = returned
+        self._push = _pusher(returned)
+        self._calls: SimpleQueue[Call | None] = SimpleQueue()
+        self._submitted = 0  # to the threads that are seated
+        self._seats: list[_Seat] = []
+        self._left: list[tuple[_Seat, Call]] = []
+        self._dropped: set[int] = set()
+
+    @property
+    def hanging(self) -> int:
+        return sum(seat.call is call for seat, call in self._left)
+
+    def submit(self, call: Call) -> None:
+        self._calls.put(call)
+        self._submitted += 1
+        if len(self._seats) < self.width:
+            self._fill()
+
+    def _fill(self) -> None:
+        """Start a thread if all there are have something to do."""
+        if self._submitted - sum([seat.done for seat in self._seats]) <= len(self._seats):
+            return
+        seat = _Seat()
+        seat.thread = Thread(target=self._work, args=(seat,), name=f"cpgraph-{len(self._seats) + 1}", daemon=True)
+        try:
+            seat.thread.start()
+        except RuntimeError as error:
+            if not self._seats:
+                raise CpgraphError(
+                    "no thread can be started to run steps in",
+                    {"error": error},
+                    'let fewer things run at once, or use executor="inline".',
+                ) from error
+            self.width = len(self._seats)  # they will do
+        else:
+            self._seats.append(seat)
+
+    def _work(self, seat: _Seat) -> None:
+        get, put, push, dropped = self._calls.get, self._returned.put, self._push, self._dropped
+        while (call := get()) is not None:
+            if not dropped or call.token not in dropped:
+                seat.since = monotonic()
+                seat.call = call
+                outcome = perform(call, push)
+                seat.call = None
+                if not dropped or call.token not in dropped:
+                    put(outcome)
+                del outcome
+            seat.done += 1
+            if seat.left:
+                return
+
+    def started(self, token: int) -> float | None:
+        return next((seat.since for seat in self._seats if (call := seat.call) and call.token == token), None)
+
+    def abandon(self, token: int) -> None:
+        self._dropped.add(token)
+        for seat in self._seats:
+            call = seat.call
+            if call is not None and call.token == token:
+                seat.left = True  # should it be at another call by now, it ends after that one
+                self._seats.remove(seat)
+                self._left.append((seat, call))
+                self._submitted -= seat.done + 1
+                self._fill()
+                return
+
+    def recall(self) -> list[int]:
+        tokens = []
+        try:
+            while (call := self._calls.get_nowait()) is not None:
+                tokens.append(call.token)
+        except Empty:
+            pass
+        self._submitted -= len(tokens)
+        return tokens
+
+    def close(self, wait: bool = True) -> None:
+        self.recall()
+        for _ in self._seats:
+            self._calls.put(None)
+        for seat in self._seats if wait else ():
+            if seat.thread is not None:
+                seat.thread.join()
+        self._seats.clear()
+
+
+class _Turning:
+    """One thread in which an event loop turns, and the calls it has."""
+
+    def __init__(self, width: int, put: Callable[[Any], None]) -> None:
+        import asyncio
+
+        self.waiting: deque[Call] = deque()
+        self.tasks: dict[int, tuple[Call, asyncio.Task[None], float]] = {}
+        self.dropped: set[int] = set()
+        self.left = False
+        self._width = width
+        self._put = put
+        self._woken = False
+        self._ending = False
+        self._loop = asyncio.new_event_loop()
+        self.thread = Thread(target=self._turn, name="cpgraph-loop", daemon=True)
+        self.thread.start()
+
+    def submit(self, call: Call) -> None:
+        self.waiting.append(call)
+        if not self._woken:  # one wake-up serves all that is put here before the loop looks
+            self._woken = True
+            self._loop.call_soon_threadsafe(self._take)
+
+    def _take(self) -> None:
+        self._woken = False
+        while self.waiting and len(self.tasks) < self._width:
+            try:
+                call = self.waiting.popleft()
+            except IndexError:  # recalled just now
+                return
+            if call.token not in self.dropped:
+                self.tasks[call.token] = call, self._loop.create_task(self._run(call), context=Context()), monotonic()
+
+    async def _run(self, call: Call) -> None:
+        outcome = await perform_async(call, self._push)
+        del self.tasks[call.token]
+        if not self.left and call.token not in self.dropped:
+            self._put(outcome)
+        if self.waiting:
+            self._take()
+        elif self._ending and not self.tasks:
+            self._loop.stop()
+
+    def _push(self, token: int, kind: str, payload: Any) -> None:
+        if not self.left:
+            self._put(("push", token, kind, payload))
+
+    def cancel(self, token: int) -> bool:
+        """Cancel a call; tell whether the loop has heard of it within a second, or is held up by what it runs."""
+        self.dropped.add(token)
+        heard = Event()
+
+        def cancel() -> None:
+            if token in self.tasks:  # a turn later: a task that is cancelled before it has begun would not even run its end
+                self._loop.call_soon(self.tasks[token][1].cancel)
+            heard.set()
+
+        self._loop.call_soon_threadsafe(cancel)
+        return heard.wait(1.0)
+
+    def end(self, wait: bool) -> None:
+        def end() -> None:
+            self._ending = True
+            if not (wait and self.tasks):
+                self._loop.stop()
+
+        self._loop.call_soon_threadsafe(end)
+        if wait:
+            self.thread.join()
+
+    def _turn(self) -> None:
+        import asyncio
+
+        loop, stopped = self._loop, False
+        while not stopped:
+            try:
+                loop.run_forever()
+                stopped = True
+            except BaseException:  # a SystemExit in a task that a step has started ends neither the loop nor the other steps
+                continue
+        self.left = True
+        if rest := asyncio.all_tasks(loop):
+            for task in rest:
+                task.cancel()
+            loop.run_until_complete(asyncio.wait(rest))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+
+class Loop:
+    """Runs the calls of `async def` steps on one event loop, in a thread of its own: a loop may be running in this one.
+
+    A step that blocks the loop holds up all others. If it times out, the loop is left to it, and they begin again on a new one.
+    """
+
+    local = True
+
+    def __init__(self, width: int, returned: Returned) -> None:
+        self.width = width
+        self.returned = returned
+        self._turning: _Turning | None = None
+        self._left: list[tuple[_Turning, int]] = []
+
+    @property
+    def hanging(self) -> int:
+        return sum(token in turning.tasks for turning, token in self._left)
+
+    def submit(self, call: Call) -> None:
+        if self._turning is None:
+            self._turning = _Turning(self.width, lambda item: self.returned.put(item))
+        self._turning.submit(call)
+
+    def started(self, token: int) -> float | None:
+        found = self._turning and self._turning.tasks.get(token)
+        return found[2] if found else None
+
+    def abandon(self, token: int) -> None:
+        turning = self._turning
+        if turning is None:
+            return
+        heard = turning.cancel(token)
+        self._left.append((turning, token))
+        if not heard:
+            turning.left = True
+            self._turning = None
+            for call in [call for call, _, _ in tuple(turning.tasks.values())] + list(turning.waiting):
+                if call.token not in turning.dropped:
+                    self.submit(call)
+            turning.end(wait=False)
+
+    def recall(self) -> list[int]:
+        tokens = []
+        while self._turning and self._turning.waiting:
+            tokens.append(self._turning.waiting.pop().token)
+        return tokens
+
+    def close(self, wait: bool = True) -> None:
+        if self._turning is not None:
+            self.recall()
+            self._turning.end(wait)
+            self._turning = None
+
+
+def open_executor(
+    spec: str | concurrent.futures.Executor,
+    width: int | None,
+    returned: Returned,
+    targets: Sequence[Target] = (),
+    push: Callable[[int, str, Any], None] | None = None,
+) -> Executor:
+    """Open what runs the calls: "inline", "threads", "loop" (for `async def`), "processes", or any `concurrent.futures.Executor`.
+
+    width: how many at once, if not the default of the kind. push: where "inline" hands on what steps push, at once.
+    """
+    match spec:
+        case "inline":
+            return Inline(returned, push)
+        case "threads":
+            return Threads(width or THREADS, returned)
+        case "loop":
+            return Loop(width or TASKS, returned)
+        case _:
+            raise CpgraphError(
+                f"executor={spec!r} is not known",
+                {"known": '"threads", "processes", "inline", or any concurrent.futures.Executor'},
+                "name one of these, or pass an object with submit().",
+            )
