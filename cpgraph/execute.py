@@ -18,75 +18,22 @@ from typing import Any, Final, NamedTuple
 
 import attrs
 
+from cpgraph.copies import ATOMIC, duplicate, immutable, isolated
 from cpgraph.digest import Undigestible, digest
-from cpgraph.errors import CpgraphError
+from cpgraph.errors import CpgraphError, StorageError
 from cpgraph.events import ABSENT, Stream
-from cpgraph.models import AUTO, Create, Delete, File, Result, Update, is_model, model_name
+from cpgraph.models import AUTO, Create, Delete, Result, Update, model_name
 from cpgraph.pickles import dumps, loads
+from cpgraph.store import Store
 
 __all__ = ["ATOMIC", "STREAM", "Call", "Joined", "Outcome", "Target", "Value", "immutable", "pack", "perform", "perform_async"]
 __all__ += ["failed", "isolated", "shortened", "text_of"]
 
 Push = Callable[[int, str, Any], None]
 
-ATOMIC: Final = frozenset({type(None), bool, int, float, str, bytes, complex})
 STREAM: Final = type("StreamMarker", (), {"__repr__": lambda self: "STREAM", "__reduce__": lambda self: "STREAM"})()
 LONGEST: Final = 10_000  # characters of an error's text or traceback that are kept
 HERE: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
-
-
-# Sharing and copying
-
-_FIELDS: Final[dict[type, tuple[str, ...] | None]] = {}
-
-
-def _record_fields(kind: type) -> tuple[str, ...] | None:
-    """Give the fields of a class whose instances are their fields and nothing else, None for all other classes."""
-    if kind is File:
-        return ()
-    if not is_model(kind):
-        return None
-    names = tuple(field.name for field in attrs.fields(kind))
-    slots = {name for base in kind.__mro__[:-1] for name in base.__dict__.get("__slots__", ("__dict__",))}
-    return names if slots <= {*names, "__weakref__"} else None  # a __dict__, a cached property: something more to mutate
-
-
-def immutable(value: Any) -> bool:
-    """Tell whether steps may share a value because nothing in it can be altered.
-
-    >>> immutable((1, "a")), immutable(([],))
-    (True, False)
-    """
-    kind = type(value)
-    if kind in ATOMIC:
-        return True
-    if kind is tuple or kind is frozenset:
-        return all(type(item) in ATOMIC or immutable(item) for item in value)
-    try:
-        names = _FIELDS[kind]
-    except KeyError:
-        names = _FIELDS[kind] = _record_fields(kind)
-    return names is not None and all(immutable(getattr(value, name)) for name in names)
-
-
-def _copied(value: Any) -> Any:
-    """Copy by other means what does not pickle; what cannot be copied at all (a lock, a connection) is shared."""
-    import copy
-
-    try:
-        return copy.deepcopy(value)
-    except Exception:
-        return value
-
-
-def isolated(value: Any) -> Any:
-    """Give a value that shares nothing with this one that could be altered."""
-    if immutable(value):
-        return value
-    try:
-        return loads(dumps(value))
-    except Exception:
-        return _copied(value)
 
 
 class Value:
@@ -122,7 +69,7 @@ class Value:
     def load(self) -> Any:
         """Give the object: a fresh copy each time, if it can be mutated."""
         if self.plain is not ABSENT:
-            return _copied(self.plain) if self.problem else self.plain
+            return duplicate(self.plain) if self.problem else self.plain
         value = loads(self.blob_bytes())
         if type(value) in ATOMIC:
             self.plain = value
@@ -249,7 +196,7 @@ def _argument(call: Call, index: int, given: Any, push: Push) -> Any:
     try:
         if kind is Value or kind is Joined:
             return given.load()
-    except CpgraphError:
+    except StorageError:
         raise
     except Exception as error:
         name = (*call.target.positional, *call.target.keywords)[index]
@@ -260,11 +207,7 @@ def _argument(call: Call, index: int, given: Any, push: Push) -> Any:
         ) from error
     if given is STREAM:
         return NodeStream(call.token, push)
-    return given if _is_reader(given) else isolated(given)
-
-
-def _is_reader(given: Any) -> bool:
-    return type(given).__module__ == "cpgraph.store" and hasattr(given, "reads")
+    return given if kind is Store else isolated(given)
 
 
 def _bound(call: Call, push: Push) -> tuple[list[Any], dict[str, Any]]:
@@ -304,8 +247,8 @@ async def perform_async(call: Call, push: Push) -> Outcome:
 
 def _reads(call: Call) -> list[Any] | None:
     for given in call.args:
-        if type(given) not in ATOMIC and _is_reader(given):
-            return list(given.reads)
+        if type(given) is Store:
+            return list(given.reads or ())
     return None
 
 
