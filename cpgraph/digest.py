@@ -24,18 +24,16 @@ import struct
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
-from functools import reduce
 from hashlib import blake2b
-from importlib import import_module
 from operator import attrgetter
-from pathlib import PurePath
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, Final, TypeVar
 
 from cpgraph.errors import CpgraphError
+from cpgraph.names import main_name, qualified_name, resolve
 
-__all__ = ["Undigestible", "Walk", "dict_digest", "digest", "digest_many", "list_digest", "main_name", "qualified_name"]
-__all__ += ["register", "resolve"]
+__all__ = ["Undigestible", "Walk", "dict_digest", "digest", "digest_many", "list_digest", "register"]
+__all__ += ["main_name", "qualified_name", "resolve"]
 
 T = TypeVar("T")
 
@@ -66,50 +64,6 @@ class _Refused(Exception):
     def inside(self, part: str) -> _Refused:
         self.parts.append(part)
         return self
-
-
-# Names
-
-
-def main_name() -> str:
-    """Give the name by which the module that runs as a script would be imported: `orders` for `orders.py` (rule K1)."""
-    main = sys.modules.get("__main__")
-    spec = getattr(main, "__spec__", None)
-    if spec is not None and spec.name not in ("__main__", "__mp_main__"):
-        return str(spec.name)
-    file = getattr(main, "__file__", None)
-    return PurePath(file).stem if file else "__main__"
-
-
-def qualified_name(thing: Any) -> str:
-    """Name a class or function as `module:qualname`, with one name for `__main__` however it was started (rule K1).
-
-    >>> import json
-    >>> qualified_name(json.JSONDecoder.decode)
-    'json.decoder:JSONDecoder.decode'
-    """
-    module = getattr(thing, "__module__", None)
-    if module is None:
-        module = getattr(getattr(thing, "__objclass__", None) or type(thing), "__module__", "builtins")
-    if module in ("__main__", "__mp_main__"):
-        module = main_name()
-    elif module == "pathlib._local":  # as of Python 3.13; its classes are still those of pathlib
-        module = "pathlib"
-    return f"{module}:{getattr(thing, '__qualname__', None) or getattr(thing, '__name__', None) or type(thing).__qualname__}"
-
-
-def resolve(module: str, qualname: str) -> Any:
-    """Find what `qualified_name` named, in the script if that is what runs, else in the module, imported if it has to be.
-
-    Raises `ImportError` or `AttributeError` as an import statement would.
-    """
-    if module in ("__main__", "__mp_main__", main_name()) and "__main__" in sys.modules:
-        try:
-            return reduce(getattr, qualname.split("."), sys.modules["__main__"])
-        except AttributeError:
-            if module in ("__main__", "__mp_main__"):
-                raise
-    return reduce(getattr, qualname.split("."), sys.modules.get(module) or import_module(module))
 
 
 # Scalars: encoded without a look at anything else
@@ -190,7 +144,7 @@ class Walk:
         if id(value) in self.open:
             return _sized(b"^", level - self.open[id(value)])
         if level >= DEEPEST:
-            raise _Refused(value, f"it is nested deeper than {DEEPEST} levels")
+            return self.refused(value, f"it is nested deeper than {DEEPEST} levels")
         self.open[id(value)] = level
         try:
             return rule(value, self)
@@ -455,9 +409,7 @@ def _array(array: Any) -> Any:
 def _column(column: Any) -> Any:
     """Give the values of one column or index: an array where it is one, else the values one by one."""
     numpy = sys.modules["numpy"]
-    if isinstance(column.dtype, numpy.dtype):
-        return column.to_numpy()
-    return str(column.dtype), list(column)
+    return column.to_numpy() if isinstance(column.dtype, numpy.dtype) else (column.dtype, list(column))
 
 
 # What others call

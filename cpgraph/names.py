@@ -1,0 +1,56 @@
+"""One name for every class and function, however the program was started (rule K1).
+
+A script has three names: `__main__` when it is run, its own when it is imported, `__mp_main__` in a worker. Digests, pickles
+and ids use the one it can be imported by, and read it back to whichever is loaded.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import reduce
+from importlib import import_module
+from pathlib import PurePath
+from typing import Any
+
+__all__ = ["main_name", "qualified_name", "resolve"]
+
+
+def main_name() -> str:
+    """Give the name by which the module that runs as a script would be imported: `orders` for `orders.py` (rule K1)."""
+    main = sys.modules.get("__main__")
+    spec = getattr(main, "__spec__", None)
+    if spec is not None and spec.name not in ("__main__", "__mp_main__"):
+        return str(spec.name)
+    file = getattr(main, "__file__", None)
+    return PurePath(file).stem if file else "__main__"
+
+
+def qualified_name(thing: Any) -> str:
+    """Name a class or function as `module:qualname`, with one name for `__main__` however it was started (rule K1).
+
+    >>> import json
+    >>> qualified_name(json.JSONDecoder.decode)
+    'json.decoder:JSONDecoder.decode'
+    """
+    module = getattr(thing, "__module__", None)
+    if module is None:
+        module = getattr(getattr(thing, "__objclass__", None) or type(thing), "__module__", "builtins")
+    if module in ("__main__", "__mp_main__"):
+        module = main_name()
+    elif module == "pathlib._local":  # as of Python 3.13; its classes are still those of pathlib
+        module = "pathlib"
+    return f"{module}:{getattr(thing, '__qualname__', None) or getattr(thing, '__name__', None) or type(thing).__qualname__}"
+
+
+def resolve(module: str, qualname: str) -> Any:
+    """Find what `qualified_name` named, in the script if that is what runs, else in the module, imported if it has to be.
+
+    Raises `ImportError` or `AttributeError` as an import statement would.
+    """
+    if module in ("__main__", "__mp_main__", main_name()) and "__main__" in sys.modules:
+        try:
+            return reduce(getattr, qualname.split("."), sys.modules["__main__"])
+        except AttributeError:
+            if module in ("__main__", "__mp_main__"):
+                raise
+    return reduce(getattr, qualname.split("."), sys.modules.get(module) or import_module(module))
