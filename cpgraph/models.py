@@ -21,7 +21,7 @@ from cpgraph.errors import CpgraphError, ModelError, nearest
 
 __all__ = ["AUTO", "Change", "Create", "Delete", "File", "Files", "Result", "Update"]
 __all__ += ["auto_id", "check_record", "check_update", "create", "delete", "field_types", "files", "is_model", "misfits", "model"]
-__all__ += ["model_name", "result", "update"]
+__all__ += ["model_name", "record_misfits", "result", "update", "wrong_id"]
 
 M = TypeVar("M")
 
@@ -202,9 +202,19 @@ def check_update(cls: type, fields: Mapping[str, Any]) -> None:
 def check_record(record: Any) -> None:
     """Refuse a record of which a field has a value of the wrong type, or an id that cannot be one."""
     cls: Any = type(record)
+    _refuse(f"a record does not fit {cls.__name__}", record_misfits(record), cls)
+
+
+def record_misfits(record: Any) -> list[tuple[str, str]]:
+    """Give what is wrong with a record: the field, and a sentence."""
+    cls: Any = type(record)
     values = {name: getattr(record, name) for name in _checks(cls)}
-    wrong = [("id", text) for text in [wrong_id(values.pop("id"))] if text]
-    _refuse(f"a record does not fit {cls.__name__}", wrong + misfits(cls, values), cls)
+    if values["id"] is AUTO:
+        del values["id"]
+    elif type(values["id"]) not in (int, str):
+        wrong = wrong_id(values.pop("id"))
+        return [("id", wrong), *misfits(cls, values)]
+    return misfits(cls, values)
 
 
 def wrong_id(value: Any) -> str:

@@ -14,12 +14,12 @@ import pytest
 import cpgraph
 
 ROWS = [
-    ["errors", "events"],  # words
-    ["digest", "pickles", "models", "data", "store"],  # values
+    ["errors", "events", "names"],  # words
+    ["digest", "pickles", "annotations", "models", "copies", "documents", "rows", "data", "store"],  # values
     ["steps", "pipelines"],  # declare
     ["graph"],  # compile
-    ["fingerprint", "journal"],  # remember
-    ["execute", "schedule", "runs"],  # do
+    ["packages", "code", "fingerprint", "journal"],  # remember
+    ["execute", "shipments", "processes", "executors", "schedule", "runs"],  # do
     ["explain", "render", "progress", "cli", "testing"],  # show
     ["__init__", "__main__"],  # the doors: imported by nobody
 ]
