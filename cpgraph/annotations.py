@@ -1,4 +1,4 @@
-"""What annotations say: does a value agree with one, can one stand where another is asked, what does a text mean under one.
+"""What annotations say: does a value agree with one, and can one be given where another is asked.
 
 What cannot be decided (a name that does not resolve, a type variable, a protocol) agrees with everything: an error
 here is an error for sure.
@@ -11,15 +11,12 @@ import collections.abc as abc
 import enum
 import functools
 import inspect
-import os
 import types
 import typing
 from collections.abc import Callable
 from typing import Any, Final, Literal, Union
 
-from cpgraph.errors import CpgraphError
-
-__all__ = ["alternatives", "assignable", "brief", "checker", "convert", "describe", "element_types", "fits", "strip"]
+__all__ = ["alternatives", "assignable", "brief", "checker", "describe", "either", "element_types", "fits", "strip"]
 
 Check = Callable[[Any], bool]
 
@@ -131,7 +128,7 @@ def _make_checker(annotation: Any) -> Check:
         return _anything
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (Union, types.UnionType):
-        return _either([strip(part) for part in args])
+        return _any_of([strip(part) for part in args])
     if origin is Literal:
         allowed = {(type(choice), choice) for choice in args}
         return lambda value: _hashable(value) and (type(value), value) in allowed
@@ -167,7 +164,7 @@ def _class_checker(annotation: Any) -> Check:
     return lambda value: isinstance(value, classes)
 
 
-def _either(parts: list[Any]) -> Check:
+def _any_of(parts: list[Any]) -> Check:
     plain = [None if typing.get_origin(part) else _classes(part) for part in parts]
     if all(plain):
         classes = tuple(cls for found in plain for cls in found or ())
@@ -291,9 +288,9 @@ def describe(annotation: Any) -> str:
         return describe(typing.get_args(annotation)[0])
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (Union, types.UnionType):
-        return _or([describe(part) for part in args])
+        return either([describe(part) for part in args])
     if origin is Literal:
-        return _or([repr(choice.value if isinstance(choice, enum.Enum) else choice) for choice in args])
+        return either([repr(choice.value if isinstance(choice, enum.Enum) else choice) for choice in args])
     if origin is abc.Callable:
         return "a function"
     name = getattr(origin or annotation, "__name__", None) or str(annotation)
@@ -302,7 +299,8 @@ def describe(annotation: Any) -> str:
     return f"{name}[{', '.join('...' if part is Ellipsis else describe(part) for part in args)}]"
 
 
-def _or(words: list[str]) -> str:
+def either(words: list[str]) -> str:
+    """Join words by commas and an 'or'."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
@@ -320,126 +318,3 @@ def brief(value: Any, room: int = 60) -> str:
     if len(text) > room:
         text = f"{text[: room - 1]}…"
     return text if value is None or isinstance(value, type) else f"{text} ({type(value).__name__})"
-
-
-# From text
-
-
-def convert(value: Any, annotation: Any, what: str) -> Any:
-    """Take a value for what is annotated: one that fits is left, a text is read, as `--set n=3` gives the int 3.
-
-    `what` names it in the error: "parameter 'n'".
-
-    >>> convert("3", int, "parameter 'n'"), convert("[1, 2]", list[float], "parameter 'l'")
-    (3, [1, 2])
-    """
-    try:
-        return _take(value, annotation)
-    except ValueError:
-        raise CpgraphError(
-            f"{what} does not fit",
-            {"given": brief(value), "expected": describe(annotation)},
-            f"give {describe(annotation)}{_example(annotation)}.",
-        ) from None
-
-
-def _example(annotation: Any) -> str:
-    kinds = [typing.get_origin(part) or part for part in alternatives(annotation)]
-    if bool in kinds:
-        return " (as text: true or false)"
-    if any(_holds(kind) for kind in kinds):
-        return " (as text: JSON)"
-    for kind in kinds:
-        if isinstance(kind, type) and issubclass(kind, enum.Enum):
-            return f" ({_or([str(member.value) for member in kind])})"
-    return ""
-
-
-def _holds(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, abc.Iterable) and not issubclass(kind, str | bytes | enum.Enum)
-
-
-def _take(value: Any, annotation: Any) -> Any:
-    for part in sorted(alternatives(annotation), key=lambda part: part is type(None)):
-        if fits(value, part) and not (isinstance(value, str) and _holds(typing.get_origin(part) or part)):
-            return value
-        try:
-            made = _read(value, part)
-        except (ArithmeticError, LookupError, RecursionError, StopIteration, TypeError, ValueError):
-            continue
-        if fits(made, part):
-            return made
-    raise ValueError(annotation)
-
-
-TRUTH: Final = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
-
-
-def _read(value: Any, annotation: Any) -> Any:
-    """Make of a text, or of a plain value that came out of one, what is annotated; raises where that cannot be."""
-    origin = typing.get_origin(annotation) or annotation
-    if origin is Literal:
-        return next(choice for choice in typing.get_args(annotation) if value in (str(choice), getattr(choice, "value", choice)))
-    if not isinstance(origin, type):
-        raise TypeError(annotation)
-    if issubclass(origin, os.PathLike) and isinstance(value, str | os.PathLike):
-        path: Any = _path_class() if inspect.isabstract(origin) else origin
-        return path(os.fspath(value))
-    if issubclass(origin, enum.Enum):
-        return _member_of(origin, value)
-    if _holds(origin):
-        return _read_many(_json(value) if isinstance(value, str) else value, annotation, origin)
-    if isinstance(value, str):
-        return _read_one(value.strip(), origin)
-    raise TypeError(annotation)
-
-
-def _path_class() -> Any:
-    import pathlib
-
-    return pathlib.Path
-
-
-def _read_one(text: str, kind: type) -> Any:
-    if kind is type(None):
-        return {"none": None, "null": None, "": None}[text.lower()]
-    if kind is bool:
-        return TRUTH[text.lower()]
-    if kind is bytes:
-        return text.encode()
-    read: Any = getattr(kind, "fromisoformat", None)
-    if read is None and (kind in (int, float, complex) or kind.__name__ in ("Decimal", "Fraction", "UUID")):
-        read = kind
-    return read(text)
-
-
-def _member_of(kind: type[enum.Enum], value: Any) -> enum.Enum:
-    for member in kind:
-        if value in (member.value, member.name, str(member.value)):
-            return member
-    raise ValueError(value)
-
-
-def _json(text: str) -> Any:
-    import json
-
-    if text.lstrip()[:1] in ("[", "{"):
-        return json.loads(text)
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _read_many(value: Any, annotation: Any, kind: type) -> Any:
-    args = typing.get_args(annotation)
-    made: Any
-    if not isinstance(value, (*HOLDERS, dict)) or isinstance(value, dict) != issubclass(kind, abc.Mapping):
-        raise TypeError(annotation)
-    if isinstance(value, dict):
-        key, item = element_types(annotation) or (Any, Any)
-        made = {_take(k, key): _take(v, item) for k, v in value.items()}
-    elif kind is tuple and args and args[-1] is not Ellipsis:
-        made = [_take(item, part) for item, part in zip(value, args, strict=True)]
-    else:
-        made = [_take(item, args[0] if args else Any) for item in value]
-    if inspect.isabstract(kind):  # Sequence, Mapping, …
-        return set(made) if issubclass(kind, abc.Set) else made
-    return kind(made)

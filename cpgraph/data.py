@@ -16,8 +16,9 @@ from cpgraph import documents
 from cpgraph.annotations import brief
 from cpgraph.digest import Undigestible, digest
 from cpgraph.errors import DataError, nearest
-from cpgraph.models import AUTO, Create, Delete, Update, is_model, location, misfits, model_name, record_misfits
-from cpgraph.rows import Misfit, plain_record, plain_value, row_reader
+from cpgraph.models import AUTO, Create, Delete, Update, is_model, location, misfits, model_name, record_misfits, wrong_id
+from cpgraph.rows import row_reader
+from cpgraph.scalars import Misfit, plain_record, plain_value
 
 __all__ = ["Loaded", "load", "plain", "save"]
 
@@ -125,6 +126,7 @@ class _Loading:
         self.document = documents.Document(None)
         self.records: dict[Any, Any] = {}
         self.rows: list[Any] = []
+        self.first: dict[Any, int] = {}
         self.problems: list[str] = []
         self.autos = 0
 
@@ -159,12 +161,12 @@ class _Loading:
     def row(self, cls: type, name: str, number: int, row: Any, read: Callable[[Mapping[Any, Any]], Any]) -> None:
         if isinstance(row, Mapping):
             try:
-                record = read(row)
+                self.add(name, read(row), number, row)
             except Misfit as misfit:
                 for way, text in misfit.problems:
                     self.tell_row(name, number, row, way, text)
-                return
-            self.add(name, record, number, row)
+                if not wrong_id(row.get("id", AUTO)):
+                    self.once(name, row.get("id", AUTO), number, row)
         elif isinstance(row, cls):
             self.record(row, number)
         else:
@@ -189,11 +191,21 @@ class _Loading:
         if record.id is AUTO:
             self.autos += 1
             key = self.autos
-        elif key in self.records:
-            self.tell_row(name, number, row, "id", f"{brief(record.id)} is there twice")
+        elif not self.once(name, record.id, number, row):
             return
         self.records[key] = record
         self.rows.append(row)
+
+    def once(self, name: str, id: Any, number: int, row: Any) -> bool:
+        """Tell whether an id is there for the first time, and if not, say so; that of a bad row counts too."""
+        if id is AUTO:
+            return True
+        key = (name, type(id), id)
+        if key in self.first:
+            self.tell_row(name, number, row, "id", f"{brief(id)} is there twice, first in row {self.first[key]}")
+            return False
+        self.first[key] = number
+        return True
 
     def entries(self, entries: Iterable[Any]) -> None:
         """Take records and changes, one after another."""
@@ -221,7 +233,7 @@ class _Loading:
         if key not in self.records:
             self.tell(f"entry {number}: {name} {brief(change.id)} is not there to be {type(change).__name__.lower()}d")
         elif isinstance(change, Delete):
-            del self.records[key]
+            del self.records[key], self.first[key]
         else:
             found = [("id", "an update cannot change the id")] if "id" in change.fields else misfits(cls, change.fields)
             if found:

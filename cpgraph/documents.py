@@ -3,8 +3,6 @@
 A file is somebody else's: it may be broken, hostile, or simply not what its writer thinks. So it is read event by event,
 without recursion, and refused with file and line where it repeats a key, asks for a Python object, nests too deep, or
 unfolds to more than it seems to be (rule S6).
-
-Plain scalars are read as YAML 1.2 reads them where 1.1 surprises: `1e3` is a number, `012` and `12:30:00` are texts.
 """
 
 from __future__ import annotations
@@ -20,6 +18,7 @@ from typing import Any, Final, NoReturn
 import attrs
 
 from cpgraph.errors import DataError, StorageError
+from cpgraph.scalars import FLOAT, INT, TAG, TAGGED, guess, read_float, read_int
 
 __all__ = ["Document", "dump", "gc_paused", "is_json", "parse", "read", "write"]
 
@@ -139,77 +138,6 @@ def _parse_json(text: str, where: str) -> Document:
 
 # YAML
 
-NULL: Final = re.compile(r"~|null|Null|NULL|")
-TRUTH: Final = {word: truth for truth, words in ((True, "yes true on"), (False, "no false off")) for low in words.split()
-                for word in (low, low.title(), low.upper())}
-INT: Final = re.compile(r"[-+]?(?:0|[1-9][0-9_]*|0b[01_]+|0o[0-7_]+|0x[0-9a-fA-F_]+)")
-FLOAT: Final = re.compile(
-    r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+)"
-    r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
-)
-TIME: Final = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:(?:[Tt]|[ \t]+)[0-9]{1,2}:[0-9]{2}:[0-9]{2}.*)?")
-PLAIN_START: Final = frozenset("0123456789+-.~nNyYtTfFoO")
-TAG: Final = "tag:yaml.org,2002:"
-
-
-def _int(text: str) -> int:
-    return int(text.replace("_", ""), 0)
-
-
-def _float(text: str) -> float:
-    low = text.replace("_", "").lower()
-    return float(low.replace(".inf", "inf").replace(".nan", "nan"))
-
-
-def _time(text: str) -> Any:
-    from yaml import ScalarNode
-    from yaml.constructor import SafeConstructor
-
-    if not SafeConstructor.timestamp_regexp.match(text):
-        return text
-    return SafeConstructor().construct_yaml_timestamp(ScalarNode(f"{TAG}timestamp", text))
-
-
-def _binary(text: str) -> bytes:
-    import base64
-
-    return base64.b64decode("".join(text.split()), validate=True)
-
-
-def _bool(text: str) -> bool:
-    return TRUTH[text]
-
-
-def _null(text: str) -> None:
-    return None
-
-
-TAGGED: Final[dict[str, Callable[[str], Any]]] = {
-    "!": str,
-    f"{TAG}str": str,
-    f"{TAG}int": _int,
-    f"{TAG}float": _float,
-    f"{TAG}bool": _bool,
-    f"{TAG}null": _null,
-    f"{TAG}timestamp": _time,
-    f"{TAG}binary": _binary,
-}
-
-
-def _guess(text: str) -> Callable[[str], Any]:
-    """Tell what a plain scalar is."""
-    if not text:
-        return _null
-    if text[0] not in PLAIN_START:
-        return str
-    if text in TRUTH:
-        return _bool
-    for pattern, reader in ((INT, _int), (FLOAT, _float), (TIME, _time), (NULL, _null)):
-        if pattern.fullmatch(text):
-            return reader
-    return str
-
-
 class _Open:
     """A list or mapping that has begun and not ended."""
 
@@ -282,7 +210,7 @@ class _Builder:
     def scalar(self, event: Any) -> None:
         text, tag = event.value, event.tag
         if tag is None:
-            reader = _guess(text) if event.implicit[0] else str
+            reader = guess(text) if event.implicit[0] else str
         else:
             reader = TAGGED.get(tag) or self.refuse(tag)
         if text == "<<" and reader is str and event.implicit[0] and self.open:
@@ -290,7 +218,7 @@ class _Builder:
             if around.kind == "map" and not around.keyed:
                 around.keyed, around.key = True, MERGE
                 return
-        if reader is not str and (reader is _int or reader is _float) and len(text) > LONGEST:
+        if (reader is read_int or reader is read_float) and len(text) > LONGEST:
             self.fail(f"a number of {len(text):,} digits", "quote it, if it is a text.")
         try:
             value = reader(text)

@@ -15,7 +15,7 @@ import cpgraph
 
 ROWS = [
     ["errors", "events", "names"],  # words
-    ["digest", "pickles", "annotations", "models", "copies", "documents", "rows", "data", "store"],  # values
+    ["digest", "pickles", "annotations", "models", "copies", "scalars", "documents", "rows", "data", "store"],  # values
     ["steps", "pipelines"],  # declare
     ["graph"],  # compile
     ["packages", "code", "fingerprint", "journal"],  # remember
