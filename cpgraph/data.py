@@ -16,7 +16,7 @@ from cpgraph import documents
 from cpgraph.annotations import brief
 from cpgraph.digest import Undigestible, digest
 from cpgraph.errors import DataError, nearest
-from cpgraph.models import AUTO, Create, Delete, Update, is_model, location, misfits, model_name, record_misfits, wrong_id
+from cpgraph.models import AUTO, Create, Delete, Update, evolved, is_model, location, misfits, model_name, record_misfits
 from cpgraph.rows import row_reader
 from cpgraph.scalars import Misfit, plain_record, plain_value
 
@@ -55,6 +55,9 @@ def load(source: Any, models: Sequence[type], *, where: str = "data") -> Loaded:
     if callable(source) and not isinstance(source, type | Mapping | os.PathLike):
         where = f"{where} from {getattr(source, '__name__', 'a function')}()"
         source = source()
+        if hasattr(source, "__await__"):
+            getattr(source, "close", int)()
+            raise DataError(f"{where}: an async function cannot give data", mend="make it a plain function.")
     if source is None:
         return Loaded()
     loading = _Loading({model_name(cls): cls for cls in models}, where)
@@ -165,8 +168,8 @@ class _Loading:
             except Misfit as misfit:
                 for way, text in misfit.problems:
                     self.tell_row(name, number, row, way, text)
-                if not wrong_id(row.get("id", AUTO)):
-                    self.once(name, row.get("id", AUTO), number, row)
+                if type(row.get("id")) in (int, str):
+                    self.once(name, row["id"], number, row)
         elif isinstance(row, cls):
             self.record(row, number)
         else:
@@ -240,7 +243,7 @@ class _Loading:
                 for field, text in found:
                     self.tell_row(name, number, None, field, text)
             else:
-                self.records[key] = attrs.evolve(self.records[key], **change.fields)
+                self.records[key] = evolved(self.records[key], change.fields)
 
     def tell_row(self, name: str, number: int, row: Any, way: str, text: str) -> None:
         line = self.document.line(row, way.partition(".")[0].partition("[")[0])
@@ -248,7 +251,9 @@ class _Loading:
         self.problems.append(f"{self.where}{f':{line}' if line else ''}: {name}, row {number}{field}: {text}")
 
     def tell(self, text: str) -> None:
-        self.problems.append(f"{self.where}: {text}")
+        said = f"{self.where}: {text}"
+        if self.problems[-1:] != [said]:
+            self.problems.append(said)
 
     def done(self) -> tuple[Any, ...]:
         """Give the records, with the ids that are made of content."""
@@ -279,7 +284,7 @@ class _Loading:
             id = text if nth == 1 else f"{text}~{nth}"
             if (name, str, id) in self.records:
                 self.tell(f"{name}, row {key}: the id {id!r} that is made of its content is taken")
-            made[name, str, id] = attrs.evolve(record, id=id)
+            made[name, str, id] = evolved(record, {"id": id})
         self.records = made
 
 
@@ -307,7 +312,7 @@ def save(path: str | os.PathLike[str], records: Mapping[Any, Iterable[Any]], pro
     json = documents.is_json(path)
     kept = {key.__name__ if isinstance(key, type) else key: list(of) for key, of in records.items()}
     with documents.gc_paused():
-        tables = {name: [plain_record(record) for record in of] for name, of in kept.items()}
+        tables = {name: [_row(name, record, path) for record in of] for name, of in kept.items()}
         body, again = _written(tables, path)
         lost = [text for name, of in kept.items() for text in _lost(name, of, again[name])]
         if lost:
@@ -330,11 +335,20 @@ HEAD: Final = """\
 ANNOTATE: Final = "annotate these fields with types that can be read back from text."
 
 
+def _row(name: str, record: Any, path: str) -> dict[str, Any]:
+    try:
+        return plain_record(record)
+    except RecursionError:
+        lost = [f"{name} {brief(record.id)}: a value holds itself, or is nested too deep"]
+        raise DataError(f"{path}: not everything can be saved as plain data", lost, ANNOTATE) from None
+
+
 def _written(tables: dict[str, Any], path: str) -> tuple[str, dict[str, Any]]:
     """Write plain data, and read them again, as nothing is sure before that."""
+    json = documents.is_json(path)
     try:
-        text = documents.dump(tables, json=documents.is_json(path))
-        return text, documents.parse(text, path).data
+        text = documents.dump(tables, json=json)
+        return text, documents.parse(text, path, json=json).data
     except (DataError, RecursionError, TypeError, ValueError) as error:
         headline = getattr(error, "headline", None) or str(error)
         rows = [(name, row) for name, of in tables.items() if isinstance(of, list) for row in of]
@@ -342,14 +356,14 @@ def _written(tables: dict[str, Any], path: str) -> tuple[str, dict[str, Any]]:
             f"{name} {brief(row.get('id'))}, field {field!r}: {brief(value)}"
             for name, row in rows
             for field, value in row.items()
-            if not _can_be_written(value, path)
+            if not _can_be_written(value, json)
         ]
         raise DataError(f"{path}: not everything can be saved as plain data: {headline}", lost, ANNOTATE) from error
 
 
-def _can_be_written(value: Any, path: str) -> bool:
+def _can_be_written(value: Any, json: bool) -> bool:
     try:
-        documents.parse(documents.dump({"value": value}, json=documents.is_json(path)), path)
+        documents.parse(documents.dump({"value": value}, json=json), "", json=json)
     except (DataError, RecursionError, TypeError, ValueError):
         return False
     return True

@@ -8,6 +8,7 @@ unfolds to more than it seems to be (rule S6).
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import os
 import re
@@ -57,9 +58,12 @@ def gc_paused() -> Iterator[None]:
         gc.enable()
 
 
-def is_json(path: object) -> bool:
-    """Tell by its suffix whether a file is JSON; YAML otherwise."""
-    return PurePath(str(path)).suffix.lower() == ".json"
+def is_json(path: str) -> bool:
+    """Tell by its suffix whether a file is JSON or YAML, and refuse any other."""
+    suffix = PurePath(path).suffix.lower()
+    if suffix not in SUFFIXES:
+        _bad(path, "the suffix does not say whether this is YAML or JSON", f"name the file with one of {', '.join(SUFFIXES)}.")
+    return suffix == ".json"
 
 
 def _bad(where: str, said: str, mend: str) -> NoReturn:
@@ -68,8 +72,7 @@ def _bad(where: str, said: str, mend: str) -> NoReturn:
 
 def read(path: str) -> Document:
     """Read a YAML or JSON file; whatever is wrong with it is a `DataError` with file, line and mend."""
-    if PurePath(path).suffix.lower() not in SUFFIXES:
-        _bad(path, "the suffix does not say whether this is YAML or JSON", f"name the file with one of {', '.join(SUFFIXES)}.")
+    json = is_json(path)
     try:
         with open(path, "rb") as file:
             raw = file.read()
@@ -84,16 +87,16 @@ def read(path: str) -> Document:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         _bad(f"{path}:{line}", f"is not UTF-8 (byte 0x{raw[error.start]:02x})", "save the file as UTF-8.")
-    document = parse(text, path)
+    document = parse(text, path, json=json)
     if document.data is None:
         _bad(path, "holds no data", "write `Model:` with a list of rows, or run without data.")
     return document
 
 
-def parse(text: str, where: str) -> Document:
-    """Read YAML, or JSON if the name says so."""
+def parse(text: str, where: str, *, json: bool = False) -> Document:
+    """Read YAML or JSON; `where` is what errors call it."""
     with gc_paused():
-        return _parse_json(text, where) if is_json(where) else _Builder(where).build(text)
+        return _parse_json(text, where) if json else _Builder(where).build(text)
 
 
 # JSON
@@ -121,7 +124,7 @@ def _parse_json(text: str, where: str) -> Document:
         return made
 
     depth = 0
-    for found in re.finditer(r'"(?:[^"\\]|\\.)*+"|[\[{]|[\]}]', text):
+    for found in re.finditer(r'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', text):
         if found[0] in "[{":
             depth += 1
             if depth > DEEPEST:
@@ -328,6 +331,7 @@ def _as_text(value: Any) -> str:
     raise TypeError(f"{type(value).__name__} is not plain")
 
 
+@functools.cache
 def _dumper() -> Any:
     import yaml
 

@@ -20,8 +20,8 @@ from cpgraph.annotations import Check, alternatives, brief, checker, describe
 from cpgraph.errors import CpgraphError, ModelError, nearest
 
 __all__ = ["AUTO", "Change", "Create", "Delete", "File", "Files", "Result", "Update"]
-__all__ += ["auto_id", "check_record", "check_update", "create", "delete", "field_types", "files", "is_model", "misfits", "model"]
-__all__ += ["model_name", "record_misfits", "result", "update", "wrong_id"]
+__all__ += ["auto_id", "check_record", "check_update", "create", "delete", "evolved", "field_types", "files", "is_model"]
+__all__ += ["location", "misfits", "model", "model_name", "record_misfits", "result", "update", "wrong_id"]
 
 M = TypeVar("M")
 
@@ -158,6 +158,13 @@ def misfits(cls: type, values: Mapping[str, Any]) -> list[tuple[str, str]]:
             else:
                 found.append((name, f"expected {describe(field_types(cls)[name])}, found {brief(value)}"))
     return found
+
+
+def evolved(record: Any, fields: Mapping[str, Any]) -> Any:
+    """Give the record with other values in these fields; a field is called as its attribute, also if it is private."""
+    cls: Any = type(record)
+    aliases = {field.name: field.alias or field.name for field in attrs.fields(cls)}
+    return attrs.evolve(record, **{aliases[name]: value for name, value in fields.items()})
 
 
 SIMPLE: Final = frozenset({str, int, float, bool, type(None)})

@@ -23,7 +23,7 @@ import attrs
 from cpgraph.annotations import brief
 
 __all__ = ["FLOAT", "INT", "SCALARS", "TAG", "TAGGED", "Hook", "Misfit", "choice", "enumerated", "guess", "is_textual"]
-__all__ += ["misfit", "path", "plain_record", "plain_value", "read_float", "read_int", "textual", "QUOTABLE", "QUOTE"]
+__all__ += ["QUOTABLE", "QUOTE", "misfit", "path", "plain_record", "plain_value", "read_float", "read_int", "textual"]
 
 Hook = Callable[[Any, Any], Any]
 
