@@ -75,9 +75,10 @@ def origin_of_module(name: str | None) -> Origin:
         return BUILTIN
     if top == "cpgraph":
         return SELF
-    file = getattr(sys.modules.get(name), "__file__", None) or getattr(sys.modules.get(top), "__file__", None)
-    if isinstance(file, str):
-        return origin_of_file(os.path.abspath(file))
+    for module in (sys.modules.get(name), sys.modules.get(top)):
+        file = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), None)
+        if isinstance(file, str):
+            return origin_of_file(os.path.abspath(file))
     if top in sys.stdlib_module_names or name in sys.builtin_module_names:
         return _python()
     return USER
