@@ -1,12 +1,13 @@
 """Values as bytes and back, wherever the script that defines their classes runs.
 
-A script is `__main__` when it is started, `__mp_main__` in a worker and `orders` when the command imports it. What it defines is written
-under the last of these (rule K1) and read back to whichever is loaded, so that a value outlives the way it was made.
+A script is `__main__` when it is started, `__mp_main__` in a worker and `orders` when the command imports it. What it defines is
+written under the last of these (rule K1) and read back to whichever is loaded, so that a value outlives the way it was made.
 `loads_plain` is for those who only show values: it imports no user code.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copyreg
 import io
 import pickle
@@ -15,8 +16,8 @@ from reprlib import recursive_repr
 from types import FunctionType
 from typing import Any, Final
 
-from cpgraph.digest import main_name, resolve
 from cpgraph.errors import CpgraphError
+from cpgraph.names import main_name, resolve
 
 __all__ = ["Unpicklable", "dumps", "loads", "loads_plain", "named"]
 
@@ -70,9 +71,8 @@ def loads(blob: bytes) -> Any:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise Unpicklable(
-            "a stored value cannot be read back", _first_class(blob), error, "bring back the class it is of, or compute it again (redo=)."
-        ) from error
+        mend = "bring back the class it is of, or compute it again (redo=)."
+        raise Unpicklable("a stored value cannot be read back", _first_class(blob), error, mend) from error
 
 
 _main: tuple[object, bytes] = (None, b"")
@@ -122,9 +122,8 @@ class _Unpickler(pickle.Unpickler):
 # Without user code
 
 PLAIN: Final[dict[str, frozenset[str]]] = {
-    "builtins": frozenset(
-        "bool bytearray bytes complex dict float frozenset int list object range set slice str tuple Ellipsis NotImplemented".split()
-    ),
+    "builtins": frozenset(["bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "object"])
+    | frozenset(["range", "set", "slice", "str", "tuple", "Ellipsis", "NotImplemented"]),
     "collections": frozenset(["Counter", "OrderedDict", "defaultdict", "deque"]),
     "cpgraph.models": frozenset(["AUTO", "Create", "Delete", "File", "Files", "Result", "Update"]),
     "datetime": frozenset(["date", "datetime", "time", "timedelta", "timezone"]),
@@ -231,7 +230,8 @@ def loads_plain(blob: bytes) -> Any:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise Unpicklable("a stored value cannot be shown", _first_class(blob), error, "run `cpgraph gc`, or compute it again.") from error
+        mend = "compute it again (redo=)."
+        raise Unpicklable("a stored value cannot be shown", _first_class(blob), error, mend) from error
 
 
 def _first_class(blob: bytes) -> str:
@@ -243,8 +243,6 @@ def _first_class(blob: bytes) -> str:
             found.append(f"{module}.{qualname}")
             return super()._stand_in(module, qualname)
 
-    try:
+    with contextlib.suppress(Exception):
         Look(io.BytesIO(blob)).load()
-    except Exception:
-        pass
     return found[0] if found else "unknown"

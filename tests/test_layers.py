@@ -18,7 +18,7 @@ ROWS = [
     ["digest", "pickles", "annotations", "models", "copies", "scalars", "documents", "rows", "data", "store"],  # values
     ["steps", "pipelines"],  # declare
     ["graph"],  # compile
-    ["packages", "code", "fingerprint", "journal"],  # remember
+    ["packages", "code", "fingerprint", "disk", "locks", "database", "directory", "upkeep", "journal"],  # remember
     ["execute", "shipments", "processes", "executors", "schedule", "runs"],  # do
     ["explain", "render", "progress", "cli", "testing"],  # show
     ["__init__", "__main__"],  # the doors: imported by nobody
