@@ -82,8 +82,9 @@ class Value:
         return self.blob
 
     def __reduce__(self) -> tuple[Any, ...]:
-        blob = None if self.plain is not ABSENT else self.blob_bytes()
-        return Value, (self.digest, blob, self.plain, self.problem, self.undigestible)
+        if self.plain is ABSENT:
+            return Value, (self.digest, self.blob_bytes())
+        return Value, (self.digest, self.blob, self.plain, self.problem, self.undigestible)
 
     def __repr__(self) -> str:
         kind = "stored" if self.plain is ABSENT else type(self.plain).__name__
@@ -124,7 +125,11 @@ class Joined(NamedTuple):
 
 @attrs.frozen(eq=False)
 class Target:
-    """A step as it is called: one for all its nodes."""
+    """A step as it is called: one for all its nodes.
+
+    fingerprint: of its code as the run has it, with the digests of its `parts`; version, track and inputs are what it was
+    taken with. Other processes compare it before they call.
+    """
 
     name: str
     function: Callable[..., Any]
@@ -135,6 +140,10 @@ class Target:
     stream: tuple[int, ...] = ()
     fingerprint: bytes = b""
     where: str = ""
+    version: str | None = None
+    track: tuple[Any, ...] = ()
+    inputs: tuple[type, ...] = ()
+    parts: frozenset[bytes] = frozenset()
 
 
 class Call(NamedTuple):

@@ -9,26 +9,32 @@ Threads are daemons and are joined by nobody at exit: a step that hangs never ke
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from contextvars import Context
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from threading import Event, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from cpgraph.crews import Returned, Threads, pusher
 from cpgraph.errors import CpgraphError
-from cpgraph.execute import Call, Outcome, Target, perform, perform_async
+from cpgraph.execute import Call, Outcome, Target, perform, perform_async, text_of
+from cpgraph.processes import Processes
+from cpgraph.shipments import Cargo, Shipment, importing, run_shipment, unpack_outcome
 
 if TYPE_CHECKING:
     import asyncio
     import concurrent.futures
 
-__all__ = ["Executor", "Inline", "Loop", "Threads", "open_executor"]
+__all__ = ["Executor", "Foreign", "Inline", "Loop", "Processes", "Threads", "open_executor"]
 
-Returned = SimpleQueue[Any]
 THREADS: Final = 32
 TASKS: Final = 1_000
+UNKNOWN: Final = 64  # calls at once for an executor that does not say
+TOGETHER: Final = 64  # steps that go to a foreign executor together; of more, each goes with its calls alone
 
 
 class Executor(Protocol):
@@ -69,7 +75,7 @@ class Inline:
 
     def __init__(self, returned: Returned, push: Callable[[int, str, Any], None] | None = None) -> None:
         self._returned = returned
-        self._push = push or _pusher(returned)
+        self._push = push or pusher(returned)
         self._loop: Loop | None = None
 
     def submit(self, call: Call) -> None:
@@ -101,120 +107,6 @@ class Inline:
     def close(self, wait: bool = True) -> None:
         if self._loop is not None:
             self._loop.close(wait)
-
-
-def _pusher(returned: Returned) -> Callable[[int, str, Any], None]:
-    def push(token: int, kind: str, payload: Any) -> None:
-        returned.put(("push", token, kind, payload))
-
-    return push
-
-
-class _Seat:
-    """One thread, and the call it is at."""
-
-    __slots__ = ("call", "done", "left", "since", "thread")
-
-    def __init__(self) -> None:
-        self.thread: Thread | None = None
-        self.call: Call | None = None
-        self.since = 0.0
-        self.done = 0
-        self.left = False
-
-
-class Threads:
-    """Runs calls in threads, which are started as they are needed."""
-
-    local = True
-
-    def __init__(self, width: int, returned: Returned) -> None:
-        self.width = width
-        self._returned = returned
-        self._push = _pusher(returned)
-        self._calls: SimpleQueue[Call | None] = SimpleQueue()
-        self._submitted = 0  # to the threads that are seated
-        self._seats: list[_Seat] = []
-        self._left: list[tuple[_Seat, Call]] = []
-        self._dropped: set[int] = set()
-
-    @property
-    def hanging(self) -> int:
-        return sum(seat.call is call for seat, call in self._left)
-
-    def submit(self, call: Call) -> None:
-        self._calls.put(call)
-        self._submitted += 1
-        if len(self._seats) < self.width:
-            self._fill()
-
-    def _fill(self) -> None:
-        """Start a thread if all there are have something to do."""
-        if self._submitted - sum([seat.done for seat in self._seats]) <= len(self._seats):
-            return
-        seat = _Seat()
-        seat.thread = Thread(target=self._work, args=(seat,), name=f"cpgraph-{len(self._seats) + 1}", daemon=True)
-        try:
-            seat.thread.start()
-        except RuntimeError as error:
-            if not self._seats:
-                raise CpgraphError(
-                    "no thread can be started to run steps in",
-                    {"error": error},
-                    'let fewer things run at once, or use executor="inline".',
-                ) from error
-            self.width = len(self._seats)  # they will do
-        else:
-            self._seats.append(seat)
-
-    def _work(self, seat: _Seat) -> None:
-        get, put, push, dropped = self._calls.get, self._returned.put, self._push, self._dropped
-        while (call := get()) is not None:
-            if not dropped or call.token not in dropped:
-                seat.since = monotonic()
-                seat.call = call
-                outcome = perform(call, push)
-                seat.call = None
-                if not dropped or call.token not in dropped:
-                    put(outcome)
-                del outcome
-            seat.done += 1
-            if seat.left:
-                return
-
-    def started(self, token: int) -> float | None:
-        return next((seat.since for seat in self._seats if (call := seat.call) and call.token == token), None)
-
-    def abandon(self, token: int) -> None:
-        self._dropped.add(token)
-        for seat in self._seats:
-            call = seat.call
-            if call is not None and call.token == token:
-                seat.left = True  # should it be at another call by now, it ends after that one
-                self._seats.remove(seat)
-                self._left.append((seat, call))
-                self._submitted -= seat.done + 1
-                self._fill()
-                return
-
-    def recall(self) -> list[int]:
-        tokens = []
-        try:
-            while (call := self._calls.get_nowait()) is not None:
-                tokens.append(call.token)
-        except Empty:
-            pass
-        self._submitted -= len(tokens)
-        return tokens
-
-    def close(self, wait: bool = True) -> None:
-        self.recall()
-        for _ in self._seats:
-            self._calls.put(None)
-        for seat in self._seats if wait else ():
-            if seat.thread is not None:
-                seat.thread.join()
-        self._seats.clear()
 
 
 class _Turning:
@@ -361,6 +253,99 @@ class Loop:
             self._turning = None
 
 
+class Foreign:
+    """Runs calls in a `concurrent.futures.Executor` that the user has made, and that stays the user's."""
+
+    local = False  # nobody knows
+
+    def __init__(self, pool: Any, width: int, returned: Returned, targets: Sequence[Target]) -> None:
+        self.width = width
+        self._pool = pool
+        self._returned = returned
+        self._push = pusher(returned)
+        self._together = Cargo(targets if len(targets) <= TOGETHER else ())
+        self._alone: dict[int, Cargo] = {}
+        self._futures: dict[int, tuple[concurrent.futures.Future[Any], float]] = {}
+        self._left: list[concurrent.futures.Future[Any]] = []
+        self._dropped: set[int] = set()
+        self._recalled: set[int] = set()
+
+    @property
+    def hanging(self) -> int:
+        return sum(not future.done() for future in self._left)
+
+    def submit(self, call: Call) -> None:
+        try:
+            future = self._pool.submit(run_shipment, Shipment(call, self._cargo(call.target), self._push))
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            self._returned.put(self._refused(call, error))
+            return
+        self._futures[call.token] = future, monotonic()
+        future.add_done_callback(lambda future: self._back(call, future))
+
+    def _cargo(self, target: Target) -> Cargo:
+        if id(target) in self._together.places:
+            return self._together
+        return self._alone.setdefault(id(target), Cargo([target]))
+
+    def _back(self, call: Call, future: concurrent.futures.Future[Any]) -> None:
+        """Take a future that is done; in whatever thread that happens, nothing may be raised here."""
+        self._futures.pop(call.token, None)
+        if call.token in self._dropped or (future.cancelled() and call.token in self._recalled):
+            return
+        try:
+            outcome = future.result()
+            if isinstance(outcome, bytes):
+                outcome = unpack_outcome(outcome)
+            for kind, payload in outcome.pushes:
+                self._push(call.token, kind, payload)
+        except BaseException as error:
+            outcome = self._refused(call, error)
+        self._returned.put(outcome)
+
+    def _refused(self, call: Call, error: BaseException) -> Outcome:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, CpgraphError):  # what could not be pickled is told by us, deep inside
+            cause = cause.__cause__
+        if cause is None:
+            cause = CpgraphError(
+                f"{type(self._pool).__qualname__} did not run step {call.target.name!r}",
+                {"step": call.target.where, "error": text_of(error)},
+                "see what is wrong with the executor; one that is broken has to be made anew.",
+            )
+            cause.__cause__ = error
+        return Outcome(call.token, cause, str(cause))
+
+    def started(self, token: int) -> float | None:
+        future, since = self._futures.get(token, (None, 0.0))
+        return since if future is not None and future.running() else None
+
+    def abandon(self, token: int) -> None:
+        self._dropped.add(token)
+        future, _ = self._futures.pop(token, (None, 0.0))
+        if future is not None and not future.cancel():
+            self._left.append(future)
+
+    def recall(self) -> list[int]:
+        tokens = []
+        for token, (future, _) in list(self._futures.items()):
+            self._recalled.add(token)
+            if future.cancel():
+                tokens.append(token)
+        return tokens
+
+    def close(self, wait: bool = True) -> None:
+        self.recall()
+        for token, (future, _) in list(self._futures.items()):
+            if wait:
+                with suppress(BaseException):  # it has been told
+                    future.exception()
+            else:
+                self._dropped.add(token)
+
+
 def open_executor(
     spec: str | concurrent.futures.Executor,
     width: int | None,
@@ -372,6 +357,11 @@ def open_executor(
 
     width: how many at once, if not the default of the kind. push: where "inline" hands on what steps push, at once.
     """
+    if importing():
+        raise CpgraphError(
+            "a worker process that imports the script comes upon a run in it",
+            mend='put what starts the run under `if __name__ == "__main__":`.',
+        )
     match spec:
         case "inline":
             return Inline(returned, push)
@@ -379,9 +369,17 @@ def open_executor(
             return Threads(width or THREADS, returned)
         case "loop":
             return Loop(width or TASKS, returned)
+        case "processes":
+            return Processes(width or _cpus(), returned, targets)
+        case _ if callable(getattr(spec, "submit", None)):
+            return Foreign(spec, width or getattr(spec, "_max_workers", None) or UNKNOWN, returned, targets)
         case _:
             raise CpgraphError(
                 f"executor={spec!r} is not known",
                 {"known": '"threads", "processes", "inline", or any concurrent.futures.Executor'},
                 "name one of these, or pass an object with submit().",
             )
+
+
+def _cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
