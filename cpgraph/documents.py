@@ -193,6 +193,8 @@ class _Builder:
         except yaml.MarkedYAMLError as error:
             mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
             said = " ".join(filter(None, [error.context, error.problem]))
+            if "nesting depth" in said:  # libyaml has a limit of its own, and looks ahead
+                self.too_deep()
             spot = f" (column {mark.column + 1})" if mark else ""
             self.line = mark.line + 1 if mark else self.line
             self.fail(f"is no YAML: {said}{spot}", "correct it at that place.")
@@ -204,6 +206,9 @@ class _Builder:
 
     def fail(self, said: str, mend: str) -> NoReturn:
         _bad(f"{self.where}:{self.line}", said, mend)
+
+    def too_deep(self) -> NoReturn:
+        self.fail(f"is nested deeper than {DEEPEST} levels", "flatten it.")
 
     def document(self, event: Any) -> None:
         self.documents += 1
@@ -247,7 +252,7 @@ class _Builder:
 
     def begin(self, opened: _Open) -> None:
         if len(self.open) >= DEEPEST:
-            self.fail(f"is nested deeper than {DEEPEST} levels", "flatten it.")
+            self.too_deep()
         if opened.anchor:
             self.anchors[opened.anchor] = None
         self.open.append(opened)
@@ -255,7 +260,7 @@ class _Builder:
     def end(self, event: Any) -> None:
         done = self.open.pop()
         value = done.value
-        for source in reversed(done.merge):
+        for source in done.merge:
             value = {**source, **value}
         if done.kind == "set":
             value = set(value)
