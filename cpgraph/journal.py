@@ -99,6 +99,7 @@ class Journal:
         self, directory: str | os.PathLike[str] | None, *, writable: bool = True, on_damage: Callable[[str, str], None] = _ignore
     ) -> None:
         self._closed = True  # until all is open
+        self._process = os.getpid()
         self._on_damage = on_damage
         self.writable = writable
         self.damaged = 0
@@ -145,10 +146,10 @@ class Journal:
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, list[Row]]:
         """Look up the results of many keys, newest first, also those not committed yet; keys without any are left out."""
-        asked = dict.fromkeys(keys)
+        asked = set(keys)
         found: dict[bytes, list[Row]] = {}
         several = False
-        for key, row in self._sound(self._db.rows_for(BY_KEY, [prefix_of(key) for key in asked])):
+        for key, row in self._sound(self._db.rows_for(BY_KEY, list({prefix_of(key) for key in asked}))):
             if key in asked:  # else another key that begins alike
                 if key in found:
                     found[key].append(row)
@@ -156,7 +157,7 @@ class Journal:
                 else:
                     found[key] = [row]
         if self._keys:
-            for key in asked.keys() & self._keys.keys():
+            for key in asked & self._keys.keys():
                 found.setdefault(key, []).extend(self._new_row(id) for id in self._keys[key])
                 several = True
         if several:
@@ -246,12 +247,16 @@ class Journal:
 
     def begin(self, graph: str, meta: bytes) -> int:
         """Begin a run, committed at once; numbers go on through the directory."""
-        with self._writing("begin a run") as db:
-            number = self._db.take("run")
-            self._live.hold(number)
-            started = time.time()
-            row = number, graph, started, meta
-            db.execute("INSERT INTO runs (number, graph, started, meta, sum) VALUES (?, ?, ?, ?, ?)", (*row, checksum(*row)))
+        number = 0
+        try:
+            with self._writing("begin a run") as db:
+                number = self._db.take("run")
+                self._live.hold(number)
+                row = number, graph, time.time(), meta
+                db.execute("INSERT INTO runs (number, graph, started, meta, sum) VALUES (?, ?, ?, ?, ?)", (*row, checksum(*row)))
+        except BaseException:
+            self._live.let_go(number)
+            raise
         self._sequences[number] = 0
         return number
 
@@ -280,8 +285,7 @@ class Journal:
         """List the runs of the directory, or of one graph, oldest first."""
         sql = "SELECT number, graph, started, meta, sum, ended, status, batches, end_meta, end_sum FROM runs ORDER BY number"
         found = []
-        with telling("list the runs", self.path):
-            rows = self._db.rows(sql)
+        rows = self._db.rows(sql)
         for number, name, started, meta, total, ended, status, batches, end_meta, end_total in rows:
             if checksum(number, name, started, meta) != total:
                 self._damage(f"run {number} does not agree with its checksum")
@@ -297,9 +301,8 @@ class Journal:
     def batches(self, run: int) -> Iterator[Batch]:
         """Read what a run committed, in order; a batch that is damaged or missing is reported and comes without body."""
         first = run << SEQUENCE
-        with telling("read a run", self.path):
-            last = self._db.rows("SELECT max(id) FROM batches WHERE id >= ? AND id < ?", (first, first + (1 << SEQUENCE)))[0][0]
-            said = self._db.rows("SELECT batches FROM runs WHERE number = ?", (run,))
+        last = self._db.rows("SELECT max(id) FROM batches WHERE id >= ? AND id < ?", (first, first + (1 << SEQUENCE)))[0][0]
+        said = self._db.rows("SELECT batches FROM runs WHERE number = ?", (run,))
         count = max(0 if last is None else last - first + 1, said[0][0] if said and isinstance(said[0][0], int) else 0)
         for id in range(first, first + count):
             rows = self._db.rows_for("SELECT first, versions, time, body, sum FROM batches WHERE id IN ({keys})", [id])
@@ -314,9 +317,13 @@ class Journal:
     @property
     def generation(self) -> int:
         """Give a number that grows with every commit of any process."""
-        with telling("read the journal", self.path):
-            rows = self._db.rows("SELECT next FROM counters WHERE name = 'generation'")
+        rows = self._db.rows("SELECT next FROM counters WHERE name = 'generation'")
         return int(rows[0][0]) - 1 if rows else 0
+
+    @property
+    def network(self) -> str | None:
+        """Give the type of the network's file system the directory is on, where locks cannot be relied on; None: it is local."""
+        return None if self.directory is None else disk.network_file_system(self.directory)
 
     # Cleaning up
 
@@ -346,18 +353,17 @@ class Journal:
     def check(self) -> int:
         """Read everything there is and report what is damaged; gives the count."""
         before = self.damaged
-        with telling("check the journal", self.path):
-            for (line,) in self._db.rows("PRAGMA integrity_check(20)"):
-                if line != "ok":
-                    self._damage(line)
-            last = 0
-            while ids := [id for (id,) in self._db.rows("SELECT id FROM results WHERE id > ? ORDER BY id LIMIT 500", (last,))]:
-                last = ids[-1]
-                for row in self.rows(ids).values():
-                    if row.large:
-                        self.value(row.id)
-            for (digest,) in self._db.rows("SELECT digest FROM blobs"):
-                self.blob(digest)
+        for (line,) in self._db.rows("PRAGMA integrity_check(20)"):
+            if line != "ok":
+                self._damage(line)
+        last = 0
+        while ids := [id for (id,) in self._db.rows("SELECT id FROM results WHERE id > ? ORDER BY id LIMIT 500", (last,))]:
+            last = ids[-1]
+            for row in self.rows(ids).values():
+                if row.large:
+                    self.value(row.id)
+        for (digest,) in self._db.rows("SELECT digest FROM blobs"):
+            self.blob(digest)
         for run in self.runs():
             for _ in self.batches(run.number):
                 pass
@@ -373,10 +379,10 @@ class Journal:
     def _writing(self, doing: str) -> Iterator[sqlite3.Connection]:
         """Commit what was added, and what the block writes."""
         self._need_writable()
+        if self._bodies is not None:
+            with telling(doing, self._bodies.directory):
+                self._bodies.sync()
         with self._lock:
-            if self._bodies is not None:
-                with telling(doing, self._bodies.directory):
-                    self._bodies.sync()
             with self._db.transaction(doing) as db:
                 yield db
                 sequences = dict(self._sequences)
@@ -444,7 +450,7 @@ class Journal:
 
     def close(self) -> None:
         """Let go of everything; what was added and not committed is dropped."""
-        if self._closed:
+        if self._closed or self._process != os.getpid():  # a forked child has all this from its parent, and it is not its own
             return
         self._closed = True
         with self._lock:
