@@ -84,22 +84,31 @@ def _hook(annotation: Any, field: attrs.Attribute[Any]) -> Hook:
     return _find(annotation)
 
 
-def _find(annotation: Any) -> Hook:
-    hook: Hook = _converter().get_structure_hook(annotation)
-    return hook
-
-
 # Values, by annotation
+
+
+def _find(annotation: Any) -> Hook:
+    """Give what reads values for an annotation; made once for each."""
+    try:
+        return _found(annotation)
+    except TypeError:  # one that does not hash
+        return _make(annotation)
+
+
+@functools.lru_cache(maxsize=4096)
+def _found(annotation: Any) -> Hook:
+    return _make(annotation)
 
 
 @functools.cache
 def _converter() -> Any:
+    """Give the converter that builds nested classes, and asks us for everything else."""
     import cattrs
 
-    converter = cattrs.Converter(forbid_extra_keys=True, prefer_attrib_converters=True)
-    converter.register_structure_hook_factory(lambda annotation: True, lambda annotation: _make(annotation, converter))
-    for kind, hook in {**SCALARS, Path: path(Path)}.items():  # cattrs asks what is registered by class before any factory
-        converter.register_structure_hook(kind, hook)
+    converter = cattrs.Converter(prefer_attrib_converters=True)
+    converter.register_structure_hook_factory(lambda annotation: True, _find)
+    for kind in (str, bytes, int, float, Path):  # cattrs knows these, and what is derived from them, before it asks
+        converter.register_structure_hook(kind, lambda value, annotation: _find(annotation)(value, annotation))
     return converter
 
 
@@ -107,7 +116,7 @@ def _as_is(value: Any, _: Any) -> Any:
     return value
 
 
-def _make(annotation: Any, converter: Any) -> Hook:
+def _make(annotation: Any) -> Hook:
     """Choose how values for an annotation are read."""
     if type(annotation).__name__ == "TypeAliasType":  # may mention itself
         return lambda value, _: _find(annotation.__value__)(value, _)
@@ -134,11 +143,11 @@ def _make(annotation: Any, converter: Any) -> Hook:
     if typing.is_typeddict(kind):
         from cattrs.gen.typeddicts import make_dict_structure_fn as of_typed_dict
 
-        return _built(annotation, dict, lambda: of_typed_dict(annotation, converter, _cattrs_forbid_extra_keys=True))
+        return _built(annotation, dict, lambda: of_typed_dict(annotation, _converter(), _cattrs_forbid_extra_keys=True))
     if attrs.has(kind) or hasattr(kind, "__dataclass_fields__"):
         from cattrs.gen import make_dict_structure_fn as of_class
 
-        return _built(annotation, kind, lambda: of_class(annotation, converter, _cattrs_forbid_extra_keys=True))
+        return _built(annotation, kind, lambda: of_class(annotation, _converter(), _cattrs_forbid_extra_keys=True))
     if issubclass(kind, tuple):
         return _tuple(annotation, kind, args)
     if issubclass(kind, abc.Mapping):

@@ -296,10 +296,14 @@ def enumerated(kind: Any) -> Hook:
         return chosen
 
     def read(value: Any, _: Any) -> Any:
-        try:
-            return value if isinstance(value, kind) else kind(_int(value, None))
-        except (Misfit, ValueError):
-            return chosen(value, None)
+        if type(value) is int:
+            try:
+                made = kind(value)
+                if made.value == value:  # some Pythons drop the bits they do not know
+                    return made
+            except ValueError:
+                pass
+        return value if isinstance(value, kind) else chosen(value, None)
 
     return read
 

@@ -174,7 +174,7 @@ def test_without_libyaml_the_same_is_read_and_refused(monkeypatch: pytest.Monkey
 
 
 def test_lines_of_rows_and_their_fields() -> None:
-    document = parse("# a comment\nOrder:\n- id: 1\n  amount: |\n    a\n    b\n  total: 3\n- {id: 2,\n   total: 4}\n- 7\n", "o.yml")
+    document = parse("# a row\nOrder:\n- id: 1\n  amount: |\n    a\n    b\n  total: 3\n- {id: 2,\n   total: 4}\n- 7\n", "o.yml")
     first, second, third = document.data["Order"]
     assert [document.line(first, field) for field in ("id", "amount", "total", "missing")] == [3, 4, 7, 3]
     assert [document.line(second, field) for field in ("id", "total")] == [8, 9]
@@ -263,9 +263,9 @@ def test_the_collector_is_as_it_was(tmp_path: Path) -> None:
 
 # Writing
 
-ODD = ["", "no", "012", "1e3", "12:30:00", "2024-01-01", "=", "<<", "~", "#", "1_0", ".inf", "0b1", "|", "&a", "*a", "!x", "%", "@"]
-ODD += ["`", "'", '"', "\\", "---", "...", "?", "é😀", "\x85", "\u2028", "\ufeff", "\x00", " a", "a ", "\ta", "a\n", "\na", "a\n\n b\n"]
-ODD += ["a: b", "- a", "a\r\nb", "a #b"]
+ODD = ["", "no", "012", "1e3", "12:30:00", "2024-01-01", "=", "<<", "~", "#", "1_0", ".inf", "0b1", "|", "&a", "*a", "!x", "%"]
+ODD += ["@", "`", "'", '"', "\\", "---", "...", "?", "é😀", "\x85", "\u2028", "\ufeff", "\x00", " a", "a ", "\ta", "a\n", "\na"]
+ODD += ["a: b", "- a", "a\r\nb", "a #b", "a\n\n b\n"]
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(ODD)
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXTS
 TIMES = st.datetimes(timezones=st.sampled_from([None, datetime.UTC])).map(lambda time: time.replace(fold=0))
