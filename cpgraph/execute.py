@@ -199,7 +199,10 @@ class NodeStream(Stream):
 # The call
 
 
-def _argument(call: Call, index: int, given: Any, push: Push) -> Any:
+NO_KEYWORDS: Final[dict[str, Any]] = {}
+
+
+def _argument(call: Call, given: Any, push: Push) -> Any:
     """Give the step its own copy of what is not a scalar."""
     kind = type(given)
     try:
@@ -208,7 +211,8 @@ def _argument(call: Call, index: int, given: Any, push: Push) -> Any:
     except StorageError:
         raise
     except Exception as error:
-        name = (*call.target.positional, *call.target.keywords)[index]
+        names = (*call.target.positional, *call.target.keywords)
+        name = next(name for name, arg in zip(names, call.args, strict=True) if arg is given)
         raise CpgraphError(
             f"what step {call.target.name!r} asks for as {name!r} cannot be read back",
             {"step": call.target.where, "error": text_of(error)},
@@ -221,9 +225,9 @@ def _argument(call: Call, index: int, given: Any, push: Push) -> Any:
 
 def _bound(call: Call, push: Push) -> tuple[list[Any], dict[str, Any]]:
     target = call.target
-    given = [arg if type(arg) in ATOMIC else _argument(call, index, arg, push) for index, arg in enumerate(call.args)]
+    given = [arg if type(arg) in ATOMIC else _argument(call, arg, push) for arg in call.args]
     if not target.keywords:
-        return given, {}
+        return given, NO_KEYWORDS
     count = len(target.positional)
     return given[:count], dict(zip(target.keywords, given[count:], strict=True))
 
@@ -234,7 +238,6 @@ def perform(call: Call, push: Push) -> Outcome:
     begin = perf_counter()
     try:
         given, keywords = _bound(call, push)
-        begin = perf_counter()
         value = Context().run(call.target.function, *given, **keywords)
     except BaseException as error:
         return failed(call, error, perf_counter() - begin, started)
@@ -247,7 +250,6 @@ async def perform_async(call: Call, push: Push) -> Outcome:
     begin = perf_counter()
     try:
         given, keywords = _bound(call, push)
-        begin = perf_counter()
         value = await call.target.function(*given, **keywords)
     except BaseException as error:
         return failed(call, error, perf_counter() - begin, started)

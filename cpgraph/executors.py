@@ -34,6 +34,7 @@ __all__ = ["Executor", "Foreign", "Inline", "Loop", "Processes", "Threads", "ope
 THREADS: Final = 32
 TASKS: Final = 1_000
 UNKNOWN: Final = 64  # calls at once for an executor that does not say
+PATIENCE: Final = 1.0  # seconds that an event loop has to answer in, before it counts as held up
 TOGETHER: Final = 64  # steps that go to a foreign executor together; of more, each goes with its calls alone
 
 
@@ -158,7 +159,7 @@ class _Turning:
             self._put(("push", token, kind, payload))
 
     def cancel(self, token: int) -> bool:
-        """Cancel a call; tell whether the loop has heard of it within a second, or is held up by what it runs."""
+        """Cancel a call; tell whether the loop has heard of it in time, or is held up by what it runs."""
         self.dropped.add(token)
         heard = Event()
 
@@ -168,7 +169,7 @@ class _Turning:
             heard.set()
 
         self._loop.call_soon_threadsafe(cancel)
-        return heard.wait(1.0)
+        return heard.wait(PATIENCE)
 
     def end(self, wait: bool) -> None:
         def end() -> None:
@@ -177,8 +178,8 @@ class _Turning:
                 self._loop.stop()
 
         self._loop.call_soon_threadsafe(end)
-        if wait:
-            self.thread.join()
+        if not self.left:
+            self.thread.join(None if wait else PATIENCE)  # cancelled tasks end soon, or not at all
 
     def _turn(self) -> None:
         import asyncio

@@ -292,6 +292,7 @@ class Processes(Crew[_Hands]):
 
     def _hear(self, hands: _Hands) -> bool:
         """Take one message; tell whether an answer to "hurry" is still to come."""
+        kind: str
         kind, *parts = pickle.loads(hands.link.recv_bytes())  # type: ignore[union-attr]
         if kind == "push":
             token, name, blob = parts
