@@ -311,6 +311,8 @@ def save(path: str | os.PathLike[str], records: Mapping[Any, Iterable[Any]], pro
     path = os.fspath(path)
     json = documents.is_json(path)
     kept = {key.__name__ if isinstance(key, type) else key: list(of) for key, of in records.items()}
+    for name in {DIGESTS, PROGRESS} & set(kept):
+        raise DataError(f"{path}: a model cannot be called {name!r} in a saved version", mend="give the class another name.")
     with documents.gc_paused():
         tables = {name: [_row(name, record, path) for record in of] for name, of in kept.items()}
         body, again = _written(tables, path)

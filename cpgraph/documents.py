@@ -316,13 +316,16 @@ class _Builder:
 
 def dump(data: Any, *, json: bool = False) -> str:
     """Write plain data as YAML for people, or as JSON; raises `TypeError` or `ValueError` for what is not plain."""
+    text: str
     if json:
         import json as codec
 
-        return codec.dumps(data, ensure_ascii=False, indent=1, default=_as_text) + "\n"
-    import yaml
+        text = codec.dumps(data, ensure_ascii=False, indent=1, default=_as_text) + "\n"
+    else:
+        import yaml
 
-    text: str = yaml.dump(data, Dumper=_dumper(), sort_keys=False, allow_unicode=True, default_flow_style=False, width=120)
+        text = yaml.dump(data, Dumper=_dumper(), sort_keys=False, allow_unicode=True, default_flow_style=False, width=120)
+    text.encode()  # half of a surrogate pair is no text
     return text
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, NewType, Optional, Protocol, TypedDi
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cpgraph.annotations import alternatives, assignable, brief, checker, describe, element_types, fits, strip
@@ -206,6 +206,7 @@ def values(draw: Any, depth: int = 2) -> tuple[Any, st.SearchStrategy[Any]]:
     }[kind]
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_every_value_of_a_type_fits_it_and_its_list_does_not(data: st.DataObject) -> None:
     annotation, of = data.draw(values())

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cpgraph import documents
@@ -279,6 +279,7 @@ def same(one: Any, other: Any) -> bool:
     return repr(one) == repr(other)
 
 
+@settings(deadline=None)
 @given(nested(SCALARS | st.binary(max_size=20) | st.dates() | TIMES))
 def test_what_is_written_as_yaml_is_read_again_by_us_and_by_others(data: Any) -> None:
     text = dump([data])
@@ -287,6 +288,7 @@ def test_what_is_written_as_yaml_is_read_again_by_us_and_by_others(data: Any) ->
     assert same(yaml.safe_load(text), [data])
 
 
+@settings(deadline=None)
 @given(nested(SCALARS))
 def test_what_is_written_as_json_is_read_again(data: Any) -> None:
     assert same(parse(dump([data], json=True), "o.json", json=True).data, [data])
