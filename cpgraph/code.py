@@ -459,16 +459,19 @@ class Sources:
 @attrs.define
 class _File:
     lines: list[str]
-    functions: dict[str, list[tuple[CodeType, Function]]]
-    trees: dict[tuple[str, bytes], Function] = attrs.field(factory=dict)
+    functions: dict[str, dict[int, list[tuple[CodeType, Function]]]]  # by name and line
+    identities: dict[str, dict[bytes, Function]] = attrs.field(factory=dict)
 
     def tree_of(self, code: CodeType) -> Function | None:
         """Give the tree that compiles to this code."""
-        name = code.co_qualname
+        lines = self.functions.get(code.co_qualname, {})
+        for known, tree in lines.get(code.co_firstlineno, ()):
+            if known == code:  # position and all
+                return tree
         identity = _Constants().identity
-        for known, tree in self.functions.pop(name, ()):
-            self.trees.setdefault((name, identity(known)), tree)
-        return self.trees.get((name, identity(code)))
+        if code.co_qualname not in self.identities:
+            self.identities[code.co_qualname] = {identity(known): tree for found in lines.values() for known, tree in found}
+        return self.identities[code.co_qualname].get(identity(code))
 
 
 def _read(path: str, space: dict[str, Any]) -> _File | None:
@@ -487,9 +490,9 @@ def _read(path: str, space: dict[str, Any]) -> _File | None:
         lines = decode_source(source) if isinstance(source, bytes) else source
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return _File([], {})
-    functions: dict[str, list[tuple[CodeType, Function]]] = {}
+    functions: dict[str, dict[int, list[tuple[CodeType, Function]]]] = {}
     for code, node in _pairs(module, tree):
-        functions.setdefault(code.co_qualname, []).append((code, node))
+        functions.setdefault(code.co_qualname, {}).setdefault(code.co_firstlineno, []).append((code, node))
     return _File(lines.split("\n"), functions)
 
 

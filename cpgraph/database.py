@@ -15,7 +15,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
-from cpgraph.disk import BUSY, ELSEWHERE, PASSING, is_damage, refuse_strange, sync_directory, sync_file, telling, told, write_new
+from cpgraph.disk import BUSY, ELSEWHERE, PASSING, is_damage, refuse_strange, sync_directory, sync_file, telling, write_new
 from cpgraph.errors import StorageError
 
 __all__ = ["FORMAT", "Database", "checksum", "make", "prefix_of"]
@@ -100,9 +100,11 @@ class Database:
     def _connect(self) -> sqlite3.Connection:
         # A reader of a database at rest would make the files that go with its locks. So it reads without locks, and looks
         # afterwards whether the file is still what it was (`rows`).
+        uri = f"{Path(self.path).as_uri()}?mode="
+        with contextlib.closing(sqlite3.connect(f"{uri}ro&immutable=1", uri=True)) as connection:
+            self._check_format(connection)  # before anything is touched
         self._still = None if self.writable or os.path.lexists(self.path + "-wal") else identity(self.path)
-        mode = "mode=rw" if self.writable else "mode=ro" if self._still is None else "mode=ro&immutable=1"
-        uri = f"{Path(self.path).as_uri()}?{mode}"
+        uri += "rw" if self.writable else "ro" if self._still is None else "ro&immutable=1"
         connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY)
         try:
             connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
@@ -145,6 +147,42 @@ class Database:
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         """Fetch all rows a statement gives."""
+        with telling("read", self.path):
+            return self._fetch(sql, values)
+
+    def rows_for(self, sql: str, keys: Sequence[Any]) -> list[Any]:
+        """Ask for many keys, which stand as a table in place of `{keys}`.
+
+        Where the file is damaged each is asked for by itself, so that a bad page takes no other along.
+        """
+        rows: list[Any] = []
+        with telling("read", self.path):
+            for start in range(0, len(keys), LENGTHS[-1]):
+                some = keys[start : start + LENGTHS[-1]]
+                length = next(length for length in LENGTHS if len(some) <= length)
+                filled = [*some, *([some[0]] * (length - len(some)))]
+                try:
+                    rows += self._fetch(sql.replace("{keys}", MARKS[length]), filled)
+                except sqlite3.DatabaseError as error:
+                    if not is_damage(error):
+                        raise
+                    rows += self._one_by_one(sql.replace("{keys}", MARKS[1]), some, error)
+        return rows
+
+    def _one_by_one(self, sql: str, keys: Sequence[Any], error: sqlite3.DatabaseError) -> list[Any]:
+        rows: list[Any] = []
+        lost = 0
+        for key in keys:
+            try:
+                rows += self._fetch(sql, [key])
+            except sqlite3.DatabaseError as again:
+                if not is_damage(again):
+                    raise
+                lost += 1
+        self._on_damage(f"{lost} of {len(keys)} rows cannot be read: {error}")
+        return rows
+
+    def _fetch(self, sql: str, values: Sequence[Any]) -> list[Any]:
         with self.lock:
             while True:
                 try:
@@ -157,37 +195,6 @@ class Database:
                         return rows
                 self.connection.close()  # somebody has begun to write: ask again, with locks
                 self.connection = self._connect()
-
-    def rows_for(self, sql: str, keys: Sequence[Any]) -> list[Any]:
-        """Ask for many keys, which stand as a table in place of `{keys}`.
-
-        Where the file is damaged each is asked for by itself, so that a bad page takes no other along.
-        """
-        rows: list[Any] = []
-        for start in range(0, len(keys), LENGTHS[-1]):
-            some = keys[start : start + LENGTHS[-1]]
-            length = next(length for length in LENGTHS if len(some) <= length)
-            filled = [*some, *([some[0]] * (length - len(some)))]
-            try:
-                rows += self.rows(sql.replace("{keys}", MARKS[length]), filled)
-            except sqlite3.DatabaseError as error:
-                if not is_damage(error):
-                    raise told(error, "read", self.path) from error
-                rows += self._one_by_one(sql, some, error)
-        return rows
-
-    def _one_by_one(self, sql: str, keys: Sequence[Any], error: sqlite3.DatabaseError) -> list[Any]:
-        rows: list[Any] = []
-        lost = 0
-        for key in keys:
-            try:
-                rows += self.rows(sql.replace("{keys}", MARKS[1]), [key])
-            except sqlite3.DatabaseError as again:
-                if not is_damage(again):
-                    raise told(again, "read", self.path) from again
-                lost += 1
-        self._on_damage(f"{lost} of {len(keys)} rows cannot be read: {error}")
-        return rows
 
     # Writing
 
@@ -226,24 +233,14 @@ MARKS: Final = {length: "VALUES " + ",".join(f"(?{place + 1})" for place in rang
 
 
 def make(path: Path) -> None:
-    """Make a database that is either not there or complete: under a passing name, then linked into place."""
-    passing = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}{PASSING}")
-    passing.unlink(missing_ok=True)
+    """Make a database that is either not there or complete; nobody else may do so at the same time."""
+    passing = path.with_name(path.name + PASSING)
+    for left in (passing, Path(f"{path}-wal"), Path(f"{path}-shm")):
+        left.unlink(missing_ok=True)  # of a process killed right here; of a journal that somebody has removed
     write_new(passing, b"")  # for its mode: what SQLite makes beside it takes that over
-    try:
-        connection = sqlite3.connect(passing, isolation_level=None)
-        try:
-            connection.executescript(f"{SCHEMA} PRAGMA journal_mode = WAL;")
-        finally:
-            connection.close()
-        sync_file(passing)
-        try:
-            os.link(passing, path)
-        except FileExistsError:
-            pass  # another process was quicker
-        except OSError:  # a file system without hard links
-            if not os.path.lexists(path):
-                os.replace(passing, path)
-        sync_directory(path.parent)
-    finally:
-        passing.unlink(missing_ok=True)
+    with contextlib.closing(sqlite3.connect(passing, isolation_level=None)) as connection:
+        # Synced once, at the end: until it has its name nobody looks at it.
+        connection.executescript(f"PRAGMA synchronous = OFF; PRAGMA journal_mode = MEMORY; {SCHEMA} PRAGMA journal_mode = WAL;")
+    sync_file(passing)
+    os.replace(passing, path)
+    sync_directory(path.parent)

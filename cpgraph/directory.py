@@ -9,6 +9,7 @@ from typing import Final
 
 from cpgraph import database, disk
 from cpgraph.errors import StorageError
+from cpgraph.locks import exclusive
 
 __all__ = ["Directory"]
 
@@ -44,17 +45,16 @@ class Directory:
             disk.refuse_unsafe(self.path)
             for inside in (self.values, self.live, self.witness):
                 disk.refuse_strange(inside)
-            if os.path.lexists(self.journal):
-                return True
-            if writable:
-                self._furnish()
-            return writable
+            if writable and not os.path.lexists(self.journal):
+                with exclusive(self.path):  # two runs may begin at once
+                    if not os.path.lexists(self.journal):
+                        self._furnish()
+            return os.path.lexists(self.journal)
 
     def _furnish(self) -> None:
         if not os.listdir(self.path):  # else it holds more than ours
             for name, text in OURS.items():
-                with contextlib.suppress(FileExistsError):  # two runs may begin at once
-                    disk.write_new(self.path / name, text)
+                disk.write_new(self.path / name, text)
         self.witness.unlink(missing_ok=True)
         database.make(self.journal)
 

@@ -40,7 +40,9 @@ def told(error: Exception, doing: str, path: object) -> StorageError:
     """Say in the library's words what SQLite or the system said."""
     code = (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
     number = getattr(error, "errno", None)
-    if code == sqlite3.SQLITE_FULL or number in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, sqlite3.ProgrammingError):
+        what, mend = "the journal has been closed", "ask before it is closed, or open it anew."
+    elif code == sqlite3.SQLITE_FULL or number in (errno.ENOSPC, errno.EDQUOT):
         what, mend = "the disk is full", "make room and go on: all that was reported done is there."
     elif code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         what, mend = f"another process has kept it locked for {BUSY:g} s", "wait for that process or end it, and go on."

@@ -5,11 +5,26 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from cpgraph.disk import NOFOLLOW, make_directory
 
-__all__ = ["Live"]
+__all__ = ["Live", "exclusive"]
+
+
+@contextlib.contextmanager
+def exclusive(directory: Path) -> Iterator[None]:
+    """Let one process at a time in, on systems where a directory can be locked."""
+    if sys.platform == "win32":
+        yield
+        return
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        _lock(handle, wait=True)
+        yield
+    finally:
+        os.close(handle)
 
 
 class Live:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Container
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from cpgraph.database import Database, prefix_of
-from cpgraph.disk import HOUR, PASSING, Bodies, telling
+from cpgraph.disk import Bodies
 
 __all__ = ["Freed", "collect"]
 
@@ -56,18 +54,13 @@ def collect(
         unnamed = [(id,) for id, digest in digests if digest not in named and digest not in keep_blobs]
         connection.executemany("DELETE FROM blobs WHERE id = ?", unnamed)
         files = bodies.sweep(named, keep_blobs) if bodies is not None else 0
-    with telling("clean up", db.path):
-        _shrink(db)
+    _shrink(db)
     after = db.size() + (bodies.size() if bodies is not None else 0)
     return Freed(removed, len(unnamed), files, max(0, before - after))
 
 
 def _shrink(db: Database) -> None:
-    """Give pages that are not used any more back to the system, and remove what a killed process left when it made the file."""
+    """Give pages that are not used any more back to the system."""
     while db.rows("PRAGMA freelist_count")[0][0]:
         db.rows(f"PRAGMA incremental_vacuum({PAGES})")
     db.rows("PRAGMA wal_checkpoint(TRUNCATE)")
-    path = Path(db.path)
-    for left in path.parent.glob(f"{path.name}.*{PASSING}*") if path.is_absolute() else ():
-        if left.lstat().st_mtime < time.time() - HOUR:
-            left.unlink(missing_ok=True)

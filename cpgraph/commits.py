@@ -1,0 +1,258 @@
+"""Applying what a node changes: checked against its view first, then written all together (rules C2–C4, C7).
+
+Conflicts do not undo anything: the write of the node first in graph order stands, and the caller is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from cpgraph.digest import digest
+from cpgraph.errors import CpgraphError
+from cpgraph.instances import Asker, Instance, World
+from cpgraph.models import AUTO, check_update
+from cpgraph.ranks import Rank, node_earlier
+from cpgraph.store import Row, State, Table, Write, fold, not_found
+
+__all__ = ["Applied", "Conflict", "Effect", "apply", "check", "derived_id", "value_of_changes"]
+
+
+@attrs.frozen
+class Effect:
+    """One checked change of one record; `keep`: an equal id that turns up elsewhere is no conflict."""
+
+    table: Table
+    kind: str
+    id: Any
+    fields: Mapping[str, Any]
+    ordinal: int
+    keep: bool = False
+
+
+@attrs.frozen
+class Conflict:
+    """Two nodes, neither before the other, and what both wrote."""
+
+    model: str
+    id: Any
+    field: str
+    unit: int
+    instance: Instance
+    other_unit: int
+    other_instance: Instance
+
+
+@attrs.define
+class Applied:
+    """What a commit did: the records it created, the conflicts it met, and fields whose written value did not stand."""
+
+    touched: list[Row] = attrs.field(factory=list)
+    created: list[Row] = attrs.field(factory=list)
+    conflicts: list[Conflict] = attrs.field(factory=list)
+    outcome: dict[tuple[str, Any], dict[str, Any]] = attrs.field(factory=dict)
+    kept: list[tuple[str, Any]] = attrs.field(factory=list)
+
+
+def derived_id(node: str, ordinal: int) -> str:
+    """Make the id of a record from its creating node and the ordinal in it (rule C7).
+
+    >>> derived_id("make", 0) == derived_id("make", 0) != derived_id("make", 1)
+    True
+    """
+    return digest((node, ordinal)).hex()[:16]
+
+
+def value_of_changes(changes: Sequence[tuple[Any, ...]], shape: str, own: Any, node: str) -> Any:
+    """Give the value of a step that returned only changes: their ids (rule V1)."""
+    ids = []
+    for ordinal, change in enumerate(changes):
+        if change[0] == "create":
+            id = change[2]["id"]
+            ids.append(derived_id(node, ordinal) if id is AUTO else id)
+        else:
+            id = change[2]
+            ids.append(own if change[1] is None else id)
+    return ids[0] if shape == "change" else ids
+
+
+def check(world: World, asker: Asker, own: Row | None, changes: Iterable[tuple[Any, ...]], node: str) -> list[Effect]:
+    """Check changes in order, each on the result of those before; raises before anything is written."""
+    view = asker.view()
+    after: dict[tuple[str, Any], Any] = {}
+    effects: list[Effect] = []
+    for ordinal, change in enumerate(changes):
+        kind, model = change[0], change[1]
+        if model is None:
+            if own is None:
+                raise CpgraphError(
+                    "update(field=…) writes to the step's own record, and this step has none",
+                    {"fields": ", ".join(change[3])},
+                    "write cp.update(record, field=…), or run its pipeline each= record.",
+                )
+            table, id = own.table, own.id
+        else:
+            table = world.records.table(model)
+            id = change[2]["id"] if kind == "create" else change[2]
+        if kind == "create" and id is AUTO:
+            id = derived_id(node, ordinal)
+        if isinstance(id, bool) or not isinstance(id, int | str):
+            raise CpgraphError(f"{table.name} cannot have the id {id!r}: an id is an int or a str", mend="make it one.")
+        key = (table.name, id)
+        state = after[key] if key in after else view.get(table, id)
+        if kind == "create":
+            if state is not None and change[3] == "keep":
+                continue
+            if state is not None:
+                raise CpgraphError(
+                    f"{table.name} {id!r} exists already",
+                    {"change": "create"},
+                    'give another id, update it, or say create(…, if_exists="keep").',
+                )
+            fields = {**change[2], "id": id}
+            _check_created(table, fields)
+            after[key] = State(table.make(fields))
+            effects.append(Effect(table, "create", id, fields, ordinal, change[3] == "keep"))
+            continue
+        if state is None:
+            raise not_found(table.name, id, [row.id for row, _ in view.rows(table)])
+        if kind == "delete":
+            after[key] = None
+            effects.append(Effect(table, "delete", id, {}, ordinal))
+        else:
+            fields = change[3]
+            if table.model is not None:
+                check_update(table.model, fields)
+            if fields:
+                after[key] = State(table.evolve(state.record, fields))
+                effects.append(Effect(table, "update", id, fields, ordinal))
+    return effects
+
+
+def _check_created(table: Table, fields: Mapping[str, Any]) -> None:
+    if table.model is not None:
+        check_update(table.model, {name: value for name, value in fields.items() if name != "id"})
+
+
+def apply(world: World, asker: Asker, effects: Sequence[Effect], commit: int) -> Applied:
+    """Write checked changes under one commit number."""
+    applied = Applied()
+    for effect in effects:
+        table = effect.table
+        row = table.rows.get(effect.id)
+        if effect.kind == "create":
+            _create(world, asker, effect, row, commit, applied)
+        else:
+            assert row is not None
+            _alter(asker, effect, row, commit, applied)
+        table.changed = commit
+    return applied
+
+
+def _create(world: World, asker: Asker, effect: Effect, row: Row | None, commit: int, applied: Applied) -> None:
+    table, instance = effect.table, asker.instance
+    write = Write(commit, "create", effect.fields, asker.unit, instance, effect.ordinal, None)
+    if row is None:
+        rank = Rank(effect.ordinal, instance.generation + 1, asker.unit, instance.chain)
+        row = Row(table, effect.id, None, rank)
+        write.state = State(table.make(effect.fields))
+        row.writes.append(write)
+        table.created.append(row)
+        table.rows[effect.id] = row
+        applied.created.append(row)
+        applied.touched.append(row)
+        return
+    others = [other for other in row.writes if other.kind == "create" and not asker.sees(other)]
+    last = row.last
+    if not others or last is None:
+        write.state = State(table.make(effect.fields)) if last is None else last
+    else:
+        first = others[0]
+        same = digest(dict(first.fields)) == digest(dict(effect.fields))
+        if same:
+            mine = Rank(effect.ordinal, instance.generation + 1, asker.unit, instance.chain)
+            row.rank = min(row.rank, mine)
+            applied.created.append(row)
+        else:
+            row.conflicted = True
+            applied.outcome[(table.name, effect.id)] = {}
+            if effect.keep or any(_keeps(other) for other in others):
+                applied.kept.append((table.name, effect.id))
+            else:
+                applied.conflicts.append(
+                    Conflict(table.name, effect.id, "id", asker.unit, instance, first.unit, first.instance)
+                )
+        write.state = last
+    if effect.keep:
+        write.fields = _Kept(write.fields)
+    row.writes.append(write)
+    applied.touched.append(row)
+
+
+class _Kept(dict[str, Any]):
+    """The fields of a record created with if_exists="keep"."""
+
+
+def _keeps(write: Write) -> bool:
+    return isinstance(write.fields, _Kept)
+
+
+def _alter(asker: Asker, effect: Effect, row: Row, commit: int, applied: Applied) -> None:
+    write = Write(commit, effect.kind, effect.fields, asker.unit, asker.instance, effect.ordinal, None)
+    met = _unordered(asker, row, effect)
+    last = row.last
+    if met:
+        row.conflicted = True
+        for field, other in met:
+            applied.conflicts.append(
+                Conflict(row.table.name, row.id, field, asker.unit, asker.instance, other.unit, other.instance)
+            )
+    row.writes.append(write)
+    if row.conflicted:
+        write.state = fold(row, row.writes)
+        record = write.state.record if write.state is not None else None
+        applied.outcome[(row.table.name, row.id)] = (
+            {name: _get(record, name) for name in effect.fields} if record is not None else {}
+        )
+    elif effect.kind == "update" and last is not None:
+        write.state = State(row.table.evolve(last.record, effect.fields))
+    if effect.kind == "delete":
+        row.table.deletes = True
+    applied.touched.append(row)
+
+
+def _get(record: Any, name: str) -> Any:
+    return record[name] if type(record) is dict else getattr(record, name)
+
+
+def _unordered(asker: Asker, row: Row, effect: Effect) -> list[tuple[str, Write]]:
+    """Find the writes this one conflicts with, one per field, latest first; what is before a seen write is settled."""
+    met: list[tuple[str, Write]] = []
+    pending = None if effect.kind == "delete" else set(effect.fields)
+    for write in reversed(row.writes):
+        if write.kind == "create":
+            continue
+        seen = asker.sees(write)
+        if write.kind == "delete" or pending is None:
+            shared = ["*"]
+        else:
+            shared = sorted(pending & write.fields.keys())
+        if not shared:
+            continue
+        if not seen:
+            met.extend((field, write) for field in shared)
+        if pending is None or shared == ["*"]:
+            if seen:
+                break
+            continue
+        pending -= set(shared)
+        if not pending:
+            break
+    return met
+
+
+def first_in_order(conflict: Conflict) -> bool:
+    """Tell whether the node that met the conflict is the one first in graph order."""
+    return node_earlier(conflict.unit, conflict.instance.chain, conflict.other_unit, conflict.other_instance.chain)

@@ -1,0 +1,53 @@
+"""The items an `each` ranges over, and their ids (rule E3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cpgraph.digest import digest
+from cpgraph.errors import CpgraphError
+from cpgraph.models import File
+
+__all__ = ["items_of"]
+
+LONGEST_ID = 64
+
+
+def items_of(source: Any, what: str) -> list[tuple[Any, Any, bytes]]:
+    """Give the items of a list, tuple, range or dict as (id, item, digest); equal ids get `~2`, `~3`.
+
+    >>> [id for id, _, _ in items_of(["a", "b", "a", 3], "each")]
+    ['a', 'b', 'a~2', 3]
+    >>> [id for id, _, _ in items_of({"x": 1.5}, "each")]
+    ['x']
+    """
+    if isinstance(source, dict):
+        for key in source:
+            if isinstance(key, bool) or not isinstance(key, int | str):
+                raise CpgraphError(
+                    f"the keys of a dict to run over are ids, and {key!r} is neither an int nor a str", {"given by": what}, "use ints or strings."
+                )
+        return [(key, item, digest(item)) for key, item in source.items()]
+    if not isinstance(source, list | tuple | range):
+        raise CpgraphError(
+            f"each= runs over a list, tuple, range or dict, not {type(source).__name__}", {"given by": what}, "return a list of the items."
+        )
+    seen: dict[Any, int] = {}
+    found = []
+    for item in source:
+        address = digest(item)
+        id = _id_of(item, address)
+        seen[id] = count = seen.get(id, 0) + 1
+        found.append((id if count == 1 else f"{id}~{count}", item, address))
+    return found
+
+
+def _id_of(item: Any, address: bytes) -> int | str:
+    if isinstance(item, File):
+        return item.path
+    own = item if isinstance(item, int | str) else getattr(item, "id", None)
+    if isinstance(own, int) and not isinstance(own, bool):
+        return own
+    if isinstance(own, str) and len(own) <= LONGEST_ID:
+        return own
+    return address.hex()[:16]

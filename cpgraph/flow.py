@@ -1,0 +1,528 @@
+"""What may start: counts what each unit of each instance still waits for, and passes endings on.
+
+A pure little machine in the manner of `graphlib`: it is told how units ended and says which steps are ready. It runs
+nothing and stores nothing; conditions, guards and sources are asked through the `Decide` it is given. One explicit
+stack stands for recursion, so that a chain of any length can be walked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from cpgraph.compile import END, START, STEP, Compiled, Edge, Place, Scope, Unit
+from cpgraph.instances import BLOCKED, CLOSED, FAILED, OK, PLANNED, Asker, Fan, Instance, World, descendants
+from cpgraph.ranks import Rank
+from cpgraph.store import Row, Snapshot, State, Write, created_rank
+
+__all__ = ["Decide", "Flow"]
+
+PLANNING = "would be computed"
+
+
+class Decide(Protocol):
+    """What the flow asks of whoever drives it."""
+
+    def opens(self, unit: Unit, instance: Instance) -> bool | None:
+        """Ask a condition or guard: None means that a guard says no for now, and will be asked again."""
+
+    def lets_in(self, scope: Scope, instance: Instance) -> bool:
+        """Ask the condition of one record or item."""
+
+    def selects(self, fan: Fan, state: State) -> bool:
+        """Ask the predicate of a selection."""
+
+    def items(self, fan: Fan) -> Sequence[tuple[Any, Any, bytes]] | None:
+        """Give the items of an `each`, as (id, item, digest); None if they cannot be known."""
+
+    def ended(self, unit: Unit, instance: Instance, how: int, reason: str) -> None:
+        """Take note that a step ended without a call: blocked or closed."""
+
+    def failed(self, unit: Unit, instance: Instance, error: BaseException) -> None:
+        """Take note that a condition, guard or predicate raised."""
+
+    def left(self, instance: Instance) -> None:
+        """Take note that an instance has ended."""
+
+    def told(self, kind: str, text: str, mend: str, node: str = "") -> None:
+        """Tell the user something."""
+
+
+class Flow:
+    """The state of one run's units: `ready` has the steps that wait for nothing any more."""
+
+    def __init__(self, world: World, decide: Decide, planning: bool = False) -> None:
+        self.world = world
+        self.compiled: Compiled = world.compiled
+        self.units = self.compiled.units
+        self.scopes = self.compiled.scopes
+        self.decide = decide
+        self.ready: list[tuple[Unit, Instance]] = []
+        self.fresh: list[list[Fan]] = [[] for _ in range(max(scope.level for scope in self.scopes) + 1)]
+        self.open_fans: dict[int, list[Fan]] = {scope.index: [] for scope in self.scopes}
+        self.by_model: dict[str, list[Scope]] = {}
+        for scope in self.scopes:
+            if scope.model is not None:
+                self.by_model.setdefault(scope.model.__name__, []).append(scope)
+        self.first: frozenset[tuple[int, tuple[Any, ...]]] = frozenset()
+        self.bad = PLANNED if planning else BLOCKED
+        self.forced: set[tuple[int, int]] = set()
+        self._stack: list[tuple[Unit, Instance, int, str]] = []
+        self._busy = False
+
+    def begin(self) -> None:
+        self.arm(self.world.root)
+
+    # Counting
+
+    def arm(self, instance: Instance) -> None:
+        """Begin an instance: what waits for nothing is ready."""
+        scope = instance.scope
+        instance.started = True
+        instance.waiting = list(scope.waits)
+        for index in scope.crossed:
+            unit = self.units[index]
+            for edge in unit.outer:
+                source = self.units[edge.source]
+                outer = instance.around(self.scopes[source.scope].level)
+                ended = outer.ended[source.slot]
+                if not ended:
+                    instance.waiting[unit.slot] += 1
+                elif ended != OK:
+                    self._mark(edge, unit, instance, ended, "")
+        for index in scope.first:
+            unit = self.units[index]
+            if not instance.waiting[unit.slot] and not instance.ended[unit.slot]:
+                self._start(unit, instance)
+        self._run()
+
+    def end(self, unit: Unit, instance: Instance, how: int, reason: str = "") -> None:
+        """Say how a unit ended; what waited for it is started or ends too."""
+        self._stack.append((unit, instance, how, reason))
+        self._run()
+
+    def _run(self) -> None:
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            while self._stack:
+                self._pass_on(*self._stack.pop())
+        finally:
+            self._busy = False
+
+    def _pass_on(self, unit: Unit, instance: Instance, how: int, reason: str) -> None:
+        if instance.ended[unit.slot]:
+            return
+        instance.ended[unit.slot] = how
+        if how >= BLOCKED and not unit.skipped:
+            instance.failed = True
+        if unit.kind == STEP and (how in (BLOCKED, CLOSED) or (how == PLANNED and reason != PLANNING)):
+            self.decide.ended(unit, instance, how, reason)
+        elif unit.kind == START and how != OK:
+            self._dead_start(unit, instance, how, reason)
+        if reason == PLANNING:
+            reason = unit.name
+        for edge in unit.out:
+            self._arrive(edge, instance, how, reason)
+        for edge in unit.crossing:
+            chain = self.scopes[self.units[edge.target].scope].chain
+            for inner in descendants(instance, chain[self.scopes[unit.scope].level :]):
+                if inner.waiting is not None:
+                    self._arrive(edge, inner, how, reason)
+        instance.remaining -= 1
+        if not instance.remaining:
+            self._done(instance)
+
+    def _arrive(self, edge: Edge, instance: Instance, how: int, reason: str) -> None:
+        unit = self.units[edge.target]
+        slot = unit.slot
+        if how != OK:
+            self._mark(edge, unit, instance, how, reason)
+        waiting = instance.waiting
+        if waiting is None:
+            return
+        waiting[slot] -= 1
+        if not waiting[slot] and not instance.ended[slot]:
+            self._start(unit, instance)
+
+    def _mark(self, edge: Edge, unit: Unit, instance: Instance, how: int, reason: str) -> None:
+        if how == CLOSED:
+            mark = CLOSED if edge.value else OK
+        elif edge.contained and how != PLANNED:
+            mark = BLOCKED if edge.value else OK
+        else:
+            mark = PLANNED if how == PLANNED else BLOCKED
+        if mark == OK:
+            return
+        if instance.marks is None:
+            instance.marks = {}
+        known = instance.marks.get(unit.slot)
+        if known is None or mark > known[0]:
+            instance.marks[unit.slot] = (mark, reason)
+
+    def _start(self, unit: Unit, instance: Instance) -> None:
+        mark = instance.marks.get(unit.slot) if instance.marks is not None else None
+        if unit.kind == END:
+            self._end_part(unit, instance, mark)
+        elif mark is not None:
+            self._stack.append((unit, instance, *mark))
+        elif unit.kind == STEP:
+            self.ready.append((unit, instance))
+        else:
+            self.open(unit, instance)
+
+    def _end_part(self, unit: Unit, instance: Instance, mark: tuple[int, str] | None) -> None:
+        how, reason = mark or (OK, "")
+        if unit.place.skips and how == BLOCKED:
+            how = OK
+        if (unit.index, id(instance)) in self.forced:
+            how, reason = BLOCKED, f"a conflict in {unit.place.name}"
+        self._stack.append((unit, instance, how, reason))
+
+    # Opening parts
+
+    def open(self, unit: Unit, instance: Instance) -> None:
+        """Open a part if its condition or guard says yes; a guard that says no leaves it as it is."""
+        if unit.open is not None:
+            try:
+                answer = self.decide.opens(unit, instance)
+            except Exception as error:
+                self.decide.failed(unit, instance, error)
+                self.end(unit, instance, FAILED, f"open= of {unit.place.name}")
+                return
+            if answer is None:
+                return
+            if not answer:
+                self.end(unit, instance, CLOSED, f"the condition of {unit.place.name} said no")
+                return
+        self.open_asked(unit, instance)
+
+    def open_asked(self, unit: Unit, instance: Instance) -> None:
+        """Open a part whose condition or guard has said yes."""
+        if unit.place.inner is not None:
+            try:
+                self._open_fan(unit, instance)
+            except Exception as error:
+                self.decide.failed(unit, instance, error)
+                self.end(unit, instance, FAILED, f"each= of {unit.place.name}")
+                return
+        self.end(unit, instance, OK)
+
+    def _fan(self, unit: Unit, instance: Instance) -> Fan:
+        assert unit.place.inner is not None
+        fan = Fan(self.scopes[unit.place.inner], instance)
+        asker = Asker(self.world, unit.index, instance)
+        fan.snapshot = Snapshot(asker.view())
+        fan.snapshot_base = asker.base
+        if instance.fans is None:
+            instance.fans = {}
+        instance.fans[unit.index] = fan
+        return fan
+
+    def _open_fan(self, unit: Unit, instance: Instance) -> None:
+        fan = self._fan(unit, instance)
+        scope = fan.scope
+        found: list[Instance] = []
+        if scope.model is not None:
+            assert fan.snapshot is not None
+            table = self.world.records.table(scope.model)
+            rows = list(fan.snapshot.view.rows(table))
+            chosen = [row for row, state in rows if self.decide.selects(fan, state)]
+            found = [self._add(fan, row.id, row.rank, row=row) for row in chosen]
+        else:
+            for index, (key, item, digest) in enumerate(self.decide.items(fan) or ()):
+                found.append(self._add(fan, key, Rank(index), item=item, digest=digest))
+        fan.opened = True
+        fan.expected = len(found)
+        self.open_fans[scope.index].append(fan)
+        for instance in self._failed_first(found):
+            fan.fresh.append(instance)
+        if scope.model is not None:
+            for row in list(table.created):
+                self.created(row, [fan])
+        if fan.fresh:
+            self.fresh[scope.level].append(fan)
+        elif not fan.pending:
+            self._close_fan(fan)
+
+    def _failed_first(self, instances: list[Instance]) -> list[Instance]:
+        if not self.first:
+            return instances
+        return sorted(instances, key=lambda instance: (instance.scope.index, instance.key) not in self.first)
+
+    def _add(
+        self, fan: Fan, id: Any, rank: Rank, row: Row | None = None, item: Any = None, digest: bytes = b"", home: Any = None
+    ) -> Instance:
+        instance = Instance(self.world, fan.scope, fan.instance, (*fan.instance.key, id), rank)
+        instance.fan, instance.row, instance.item, instance.item_digest, instance.home = fan, row, item, digest, home
+        fan.by_id[id] = instance
+        fan.instances.append(instance)
+        fan.sorted = len(fan.instances) == 1 or (fan.sorted and not rank < fan.instances[-2].rank)
+        if home is None:
+            fan.pending += 1
+        else:
+            self._wait_at_home(home, 1)
+        return instance
+
+    def begin_instance(self, instance: Instance) -> None:
+        """Start one record or item of an `each`, if its condition lets it in."""
+        scope = instance.scope
+        assert instance.fan is not None
+        if instance.fan.stopped:
+            self.kill(instance, BLOCKED, "the pipeline was stopped after a failure")
+            return
+        limit = scope.place.pipeline.max_generations if scope.place.pipeline else 0
+        if scope.model is not None and instance.rank.generation > limit:
+            instance.failed = True
+            first = self._first_step(scope)
+            self.decide.failed(first, instance, self._too_long(instance, limit))
+            self.end(first, instance, FAILED)
+            self.kill(instance, BLOCKED, "the chain of creations is too long")
+            return
+        if scope.condition is not None:
+            try:
+                let_in = self.decide.lets_in(scope, instance)
+            except Exception as error:
+                instance.failed = True
+                start = scope.place.start
+                assert start is not None
+                self.decide.failed(self.units[start], instance, error)
+                self.kill(instance, BLOCKED, f"open= of {scope.place.name} raised")
+                return
+            if not let_in:
+                self.kill(instance, CLOSED, f"the condition of {scope.place.name} said no")
+                return
+        self.arm(instance)
+
+    def _first_step(self, scope: Scope) -> Unit:
+        return next(self.units[index] for index in scope.units if self.units[index].kind == STEP)
+
+    def _too_long(self, instance: Instance, limit: int) -> Exception:
+        from cpgraph.errors import CpgraphError
+
+        chain = [str(instance.key[-1])]
+        rank = instance.rank
+        while len(chain) < 3 and rank.chain:
+            before = rank.chain[-1]
+            chain.append(str(before.key[-1]))
+            rank = before.rank
+        return CpgraphError(
+            f"a chain of creations grew longer than {limit}",
+            {"last of it": " → ".join(reversed(chain))},
+            "end it with a condition in the step that creates, or give the pipeline a larger max_generations=.",
+        )
+
+    # Records created while the run goes on (rules E1, E2)
+
+    def created(self, row: Row, fans: Sequence[Fan] | None = None) -> None:
+        """Give a created record its instances in every open `each` that its creators do not come before."""
+        for scope in self.by_model.get(row.table.name, ()):
+            for fan in self.open_fans[scope.index] if fans is None else fans:
+                if fan.scope is scope:
+                    self._take_in(fan, row)
+
+    def _take_in(self, fan: Fan, row: Row) -> None:
+        assert fan.snapshot is not None
+        if row.base is not None or (row.id in fan.by_id and fan.by_id[row.id].home is None):
+            return
+        for write in row.writes:
+            if write.kind != "create" or fan.snapshot.view.sees(write):
+                continue
+            relation = self._relation(fan, write)
+            if relation is None:
+                continue
+            if relation == "after":
+                self.decide.told(
+                    "not-picked-up",
+                    f"{row.table.name} {row.id!r} was created after pipeline {fan.scope.place.name!r} had its turn: it gets no copy there",
+                    "create it in a step that does not come after that pipeline, or run another pipeline over it.",
+                )
+                continue
+            home = self._home(fan, write)
+            known = fan.by_id.get(row.id)
+            if known is not None:
+                self._move_home(known, home)
+                continue
+            made = State(row.table.make(write.fields))
+            if not self.decide.selects(fan, made):
+                return
+            instance = self._add(fan, row.id, created_rank(write), row=row, home=home)
+            if home is None:
+                fan.expected += 1
+            else:
+                self._tell_not_joined(fan, home, row)
+            if not fan.fresh:
+                self.fresh[fan.scope.level].append(fan)
+            fan.fresh.append(instance)
+
+    def _relation(self, fan: Fan, write: Write) -> str | None:
+        """Tell how a creator stands to an `each`: None (before it, or in another copy), "after", or "beside"."""
+        end = fan.scope.place.end
+        assert end is not None
+        if not self.world.same(write.instance, fan.instance):
+            return None
+        if self.compiled.is_before(end, write.unit):
+            return "after"
+        return "beside"
+
+    def _home(self, fan: Fan, write: Write) -> tuple[Place, Instance] | None:
+        """Give the smallest part that holds both the `each` and the creator; None for the `each` itself."""
+        place = self.compiled.smallest(fan.scope.place, self.units[write.unit].place)
+        if place is fan.scope.place:
+            return None
+        if place.inner is not None:
+            return place, fan.instance.around(self.scopes[place.inner].level)
+        return place, fan.instance.around(self.scopes[place.scope].level)
+
+    def _wait_at_home(self, home: tuple[Place, Instance], count: int) -> None:
+        place, instance = home
+        if place.inner is not None:
+            instance.remaining += count
+        elif place.end is not None:
+            assert instance.waiting is not None
+            instance.waiting[self.units[place.end].slot] += count
+
+    def _move_home(self, instance: Instance, home: tuple[Place, Instance] | None) -> None:
+        """Move an instance to a smaller home, when another creator of its record turns up."""
+        old = instance.home
+        if old is None or (home is not None and home[0].depth <= old[0].depth):
+            return
+        instance.home = home
+        if instance.remaining:
+            fan = instance.fan
+            assert fan is not None
+            if home is None:
+                fan.pending += 1
+            else:
+                self._wait_at_home(home, 1)
+            self._leave_home(old, False)
+
+    def _tell_not_joined(self, fan: Fan, home: tuple[Place, Instance], row: Row) -> None:
+        end = fan.scope.place.end
+        assert end is not None
+        followers = [
+            self.units[edge.target] for edge in self.units[end].out if self.units[edge.target].place not in list(home[0].around())
+        ]
+        names = [unit.name for unit in followers if unit.kind == STEP]
+        if names:
+            self.decide.told(
+                "not-joined",
+                f"{row.table.name} {row.id!r} was created beside pipeline {fan.scope.place.name!r}: {', '.join(names)} goes on without it",
+                f"say after={home[0].name!r} where it is to be waited for." if home[0].kind != "graph" else "put both pipelines into one group, and what joins them after it.",
+            )
+
+    # Ending instances and parts
+
+    def _done(self, instance: Instance) -> None:
+        self.decide.left(instance)
+        fan = instance.fan
+        if fan is None:
+            return
+        pipeline = fan.scope.place.pipeline
+        if instance.failed and pipeline is not None and pipeline.on_error == "stop" and not fan.stopped:
+            fan.stopped = True
+        contained = pipeline is not None and pipeline.on_error == "skip"
+        if instance.home is None:
+            fan.pending -= 1
+            fan.failed = fan.failed or (instance.failed and not contained)
+            if not fan.pending and fan.opened:
+                self._close_fan(fan)
+        else:
+            self._leave_home(instance.home, instance.failed and not contained)
+
+    def _leave_home(self, home: tuple[Place, Instance], failed: bool) -> None:
+        place, instance = home
+        if place.inner is not None:
+            instance.failed = instance.failed or failed
+            instance.remaining -= 1
+            if not instance.remaining:
+                self._done(instance)
+        elif place.end is not None:
+            edge = Edge(place.end, place.end)
+            self._arrive(edge, instance, self.bad if failed else OK, f"a record of {place.name} failed")
+
+    def _close_fan(self, fan: Fan) -> None:
+        end = fan.scope.place.end
+        start = fan.scope.place.start
+        assert end is not None and start is not None
+        unit = self.units[end]
+        how = self.bad if fan.failed else OK
+        self._arrive(Edge(start, unit.index), fan.instance, how, f"a record of {fan.scope.place.name} failed")
+        self._run()
+
+    def force(self, place: Place, instance: Instance) -> None:
+        """Fail a part because of a conflict in it: what comes after it is blocked, whatever `on_error` says."""
+        for outer in place.around():
+            if outer.end is not None:
+                at = instance.around(self.scopes[outer.scope].level)
+                self.forced.add((outer.end, id(at)))
+                return
+
+    def kill(self, instance: Instance, how: int, reason: str) -> None:
+        """End all of an instance's units that have not ended, and what is inside of them."""
+        if instance.waiting is None:
+            instance.waiting = list(instance.scope.waits)
+        instance.started = True
+        self._end_all([self.units[index] for index in instance.scope.units], instance, how, reason)
+
+    def _end_all(self, units: Sequence[Unit], instance: Instance, how: int, reason: str) -> None:
+        """End units, the last first, so that none of them is started by the end of one before it."""
+        self._stack.extend((unit, instance, how, reason) for unit in units if not instance.ended[unit.slot])
+        self._run()
+
+    def _dead_start(self, unit: Unit, instance: Instance, how: int, reason: str) -> None:
+        """End what is inside of a part that never opens; records that are there exist, as blocked or closed."""
+        place = unit.place
+        how = BLOCKED if how == FAILED else how
+        if place.inner is not None:
+            fan = self._fan(unit, instance)
+            scope = fan.scope
+            fan.failed = how != CLOSED and not place.skips
+            found: list[Instance] = []
+            try:
+                if scope.model is not None:
+                    assert fan.snapshot is not None
+                    table = self.world.records.table(scope.model)
+                    found = [
+                        self._add(fan, row.id, row.rank, row=row)
+                        for row, state in list(fan.snapshot.view.rows(table))
+                        if self.decide.selects(fan, state)
+                    ]
+                else:
+                    for index, (key, item, digest) in enumerate(self.decide.items(fan) or ()):
+                        found.append(self._add(fan, key, Rank(index), item=item, digest=digest))
+            except Exception:
+                found = []
+            fan.opened = True
+            for inner in found:
+                self.kill(inner, how, reason)
+            if not found:
+                self._close_fan(fan)
+        elif how == CLOSED:
+            self.close_part(place, instance, reason)
+
+    def close_part(self, place: Place, instance: Instance, reason: str) -> None:
+        """End as closed what has not started in a part, and in the instances inside of it."""
+        rest: list[Unit] = []
+        for index in place.units():
+            unit = self.units[index]
+            fan = instance.fans.get(index) if instance.fans is not None else None
+            if fan is not None and fan.opened:
+                fan.fresh.clear()
+                for inner in list(fan.instances):
+                    if inner.remaining:
+                        self._close_inside(inner, reason)
+            elif unit.kind != END or (unit.place.inner is None and unit.place is not place):
+                rest.append(unit)
+        self._end_all(sorted(rest, key=lambda unit: unit.index), instance, CLOSED, reason)
+
+    def _close_inside(self, instance: Instance, reason: str) -> None:
+        if instance.fans is None:
+            self.kill(instance, CLOSED, reason)
+            return
+        for child in instance.scope.place.children:
+            self.close_part(child, instance, reason)
+            end = child.end
+            if end is not None and child.inner is None:
+                self.end(self.units[end], instance, CLOSED, reason)

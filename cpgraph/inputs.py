@@ -1,0 +1,224 @@
+"""What a node gets, and the digests of it: arguments for the call, parts for the key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from cpgraph.compile import Compiled, Unit
+from cpgraph.digest import dict_digest, digest, list_digest
+from cpgraph.copies import isolated
+from cpgraph.execute import STREAM, Joined
+from cpgraph.fanout import items_of
+from cpgraph.instances import Asker, Fan, Instance, World
+from cpgraph.models import Files
+from cpgraph.resolve import Binding
+from cpgraph.store import Store, View
+
+__all__ = ["Deleted", "Inputs", "Parameter"]
+
+
+class Deleted(Exception):
+    """The record a node stands on was deleted by a node before it (rule C5)."""
+
+
+@attrs.frozen
+class Parameter:
+    """The value of a run parameter; `default`: nobody gave it."""
+
+    value: Any
+    digest: bytes
+    default: bool
+
+
+class Inputs:
+    """Binds the parameters of nodes of one run."""
+
+    def __init__(self, world: World, parameters: Mapping[str, Parameter], defaults: Mapping[tuple[str, str], Parameter]) -> None:
+        self.world = world
+        self.compiled: Compiled = world.compiled
+        self.parameters = parameters
+        self.defaults = defaults
+
+    def gather(self, unit: Unit, instance: Instance, asker: Asker | None = None) -> tuple[list[Any], list[bytes], list[bytes]]:
+        """Give the arguments, the digests that go into the key, and 8 bytes of each for the record.
+
+        A parameter left at its default is marked with zeros in the last; with a stated version it is in no key (N9).
+        """
+        args: list[Any] = []
+        parts: list[bytes] = []
+        kept: list[bytes] = []
+        view: View | None = None
+        step = unit.step
+        assert step is not None
+        for binding in unit.bindings:
+            kind = binding.kind
+            if kind == "field" or kind == "record":
+                row = instance.chain[binding.level - 1].row
+                assert row is not None
+                if row.writes:
+                    if view is None:
+                        view = (asker or Asker(self.world, unit.index, instance)).view()
+                    state = view.state(row)
+                    if state is None:
+                        raise Deleted
+                else:
+                    state = row.base
+                    assert state is not None
+                if kind == "record":
+                    args.append(state.record)
+                    part = state.digest
+                else:
+                    value = getattr(state.record, binding.field)
+                    args.append(value)
+                    part = digest(value)
+            elif kind == "item":
+                inner = instance.chain[binding.level - 1]
+                args.append(inner.item)
+                part = inner.item_digest
+            elif kind == "step":
+                value = self.value(binding.unit, instance)
+                args.append(value)
+                part = value.digest
+            elif kind == "joined":
+                joined, part = self.joined(unit, instance, binding, asker)
+                args.append(joined)
+            elif kind == "param":
+                given = self.parameters.get(binding.name)
+                if given is None or given.default:
+                    given = self.defaults[step.name, binding.name]
+                    args.append(given.value)
+                    kept.append(b"\0" * 8)
+                    if step.options.version is None:
+                        parts.append(given.digest)
+                    continue
+                args.append(given.value)
+                part = given.digest
+            else:
+                args.append(STREAM if kind == "stream" else None)
+                continue
+            parts.append(part)
+            kept.append(part[:8])
+        return args, parts, kept
+
+    def value(self, source: int, instance: Instance) -> Any:
+        """Give the value of a step of this instance, or of one around it."""
+        unit = self.compiled.units[source]
+        level = self.compiled.scopes[unit.scope].level
+        return instance.around(level).values[unit.slot]
+
+    def ask(
+        self, function: Callable[..., Any], bindings: Sequence[Binding], unit: Unit, instance: Instance, first: tuple[Any, ...] = (), store: Store | None = None, stream: Any = None
+    ) -> Any:
+        """Ask a condition, guard or predicate, with what it names; `unit` says whose view it has."""
+        view: View | None = None
+        given: dict[str, Any] = {}
+        for binding in bindings:
+            kind = binding.kind
+            if kind == "store":
+                given[binding.name] = store
+            elif kind == "stream":
+                given[binding.name] = stream
+            elif kind in ("field", "record"):
+                view = view or Asker(self.world, unit.index, instance).view()
+                row = instance.chain[binding.level - 1].row
+                assert row is not None
+                state = view.state(row)
+                if state is None:
+                    raise Deleted
+                given[binding.name] = isolated(state.record if kind == "record" else getattr(state.record, binding.field))
+            elif kind == "item":
+                given[binding.name] = isolated(instance.chain[binding.level - 1].item)
+            elif kind == "step":
+                given[binding.name] = self.value(binding.unit, instance).load()
+            elif kind == "joined":
+                given[binding.name] = self.joined(unit, instance, binding, None)[0].load()
+            elif kind == "param":
+                known = self.parameters.get(binding.name)
+                given[binding.name] = isolated(binding.default if known is None or known.default else known.value)
+        return function(*first, **given)
+
+    # Joins (rules V2, E4)
+
+    def joined(self, unit: Unit, instance: Instance, binding: Binding, asker: Asker | None) -> tuple[Joined, bytes]:
+        """Give the values of a finished `each`, in order, with the digest made of theirs."""
+        source = self.compiled.units[binding.unit]
+        chain = self.compiled.scopes[source.scope].chain
+        shared = len(chain) - binding.levels
+        asker = asker or Asker(self.world, unit.index, instance)
+        return self._join(unit, instance.around(shared), chain[shared:], source, binding, asker)
+
+    def _join(
+        self, unit: Unit, outer: Instance, chain: Sequence[int], source: Unit, binding: Binding, asker: Asker
+    ) -> tuple[Joined, bytes]:
+        values: list[Any] = []
+        ids: list[Any] = []
+        digests: list[bytes] = []
+        scope = self.compiled.scopes[chain[0]]
+        start = scope.place.start
+        fan = outer.fans.get(start) if outer.fans is not None and start is not None else None
+        wanted = () if binding.as_dict else self._wanted(unit, scope.index)
+        for inner in self.members(fan, asker) if fan is not None else ():
+            if any(inner.values[slot] is None for slot in wanted):
+                continue
+            if len(chain) > 1:
+                value, part = self._join(unit, inner, chain[1:], source, binding, asker)
+            else:
+                value = inner.values[source.slot]
+                if value is None:
+                    continue
+                part = value.digest
+            values.append(value)
+            ids.append(inner.key[-1])
+            digests.append(part)
+        if binding.as_dict:
+            return Joined(values, ids), dict_digest(list(zip(ids, digests, strict=True)))
+        return Joined(values), list_digest(digests)
+
+    def members(self, fan: Fan, asker: Asker) -> list[Instance]:
+        """Give the instances that a node after an `each` joins: none failed, none deleted, all homes before it."""
+        view: View | None = None
+        found = []
+        for inner in fan.ordered():
+            if inner.failed or (inner.home is not None and not asker.joins(inner)):
+                continue
+            if inner.row is not None and inner.row.table.deletes and inner.row.writes:
+                view = view or asker.view()
+                if view.state(inner.row) is None:
+                    continue
+            found.append(inner)
+        return found
+
+    def missing(self, unit: Unit, instance: Instance, binding: Binding) -> tuple[int, int]:
+        """Tell how many instances a join goes on without, because they failed, and how many there were."""
+        chain = self.compiled.scopes[self.compiled.units[binding.unit].scope].chain
+        scope = self.compiled.scopes[chain[len(chain) - binding.levels]]
+        outer = instance.around(len(chain) - binding.levels)
+        fan = outer.fans.get(scope.place.start) if outer.fans is not None and scope.place.start is not None else None
+        if fan is None:
+            return 0, 0
+        return sum(inner.failed for inner in fan.instances), len(fan.instances)
+
+    def items(self, fan: Fan) -> list[tuple[Any, Any, bytes]] | None:
+        """Give the items of an `each`, as (id, item, digest); None if the step that gives them has no value."""
+        source = fan.scope.source
+        what = f"each={{{fan.scope.item!r}: …}}"
+        if isinstance(source, Files):
+            return items_of(source.expand(), what)
+        if not isinstance(source, Binding):
+            return items_of(source, what)
+        start = self.compiled.units[fan.scope.place.start or 0]
+        if source.kind == "joined":
+            return items_of(self.joined(start, fan.instance, source, None)[0].load(), what)
+        value = self.value(source.unit, fan.instance)
+        return items_of(value.load(), what) if value is not None else None
+
+    def _wanted(self, unit: Unit, scope: int) -> list[int]:
+        """Give the slots of a scope whose values a unit asks for as lists: those lists are parallel."""
+        return [
+            self.compiled.units[binding.unit].slot
+            for binding in unit.bindings
+            if binding.kind == "joined" and not binding.as_dict and self.compiled.units[binding.unit].scope == scope
+        ]

@@ -1,0 +1,266 @@
+"""What a resume goes on from: the last run, a version, or a saved one (rule R3)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+from cpgraph.compile import Compiled
+from cpgraph.errors import CpgraphError
+from cpgraph.fingerprint import Fingerprint
+from cpgraph.journal import Journal, RunRow
+from cpgraph.lines import Line
+from cpgraph.nodes import Kept
+from cpgraph.pickles import loads, loads_plain
+from cpgraph.results import read_head, write_head
+from cpgraph.runs import Run, Version
+from cpgraph.store import State
+
+__all__ = ["Last", "Resumed", "last_run", "resume_from"]
+
+ADOPTED = 1_000_000  # units of steps of another line whose results are taken over, in a run's meta
+
+
+class Last:
+    """A run of this graph that is over, with its line."""
+
+    def __init__(self, journal: Journal, row: RunRow) -> None:
+        assert row.meta is not None
+        self.journal = journal
+        self.row = row
+        self.meta: dict[str, Any] = loads_plain(row.meta)
+        self.line = Line.read(journal, row.number, row.meta, plain=True)
+
+    def failed(self, compiled: Compiled) -> frozenset[tuple[int, tuple[Any, ...]]]:
+        """Give the instances in which a node failed, as (scope now, ids)."""
+        names = {unit: step.name for unit, step in self.line.steps.items()}
+        found = set()
+        for entry in self.line:
+            if entry.ended == "failed" and entry.key and names.get(entry.unit) in compiled.steps:
+                unit = compiled.units[compiled.steps[names[entry.unit]]]
+                found.add((unit.scope, entry.key))
+        return frozenset(found)
+
+    def kept_by_other_code(self, now: Mapping[str, str], fingerprint_of: Callable[[int, int], str]) -> tuple[int, float]:
+        """Count results of this run that are of other code than now, and the seconds they took."""
+        entries = [entry for entry in self.line if entry.ended == "cached"]
+        heads = self.line.heads(entries)
+        count, seconds = 0, 0.0
+        for entry in entries:
+            head = heads.get(entry.result)
+            step = self.line.steps.get(entry.unit)
+            if head is not None and step is not None and step.name in now and fingerprint_of(head.run, head.unit) != now[step.name]:
+                count += 1
+                seconds += head.seconds
+        return count, seconds
+
+
+def last_run(journal: Journal, graph: str) -> Last | None:
+    """Find the last run of a graph that is over; one killed before its first commit does not count."""
+    for row in reversed(journal.runs(graph)):
+        if row.meta is None or row.alive:
+            continue
+        last = Last(journal, row)
+        if row.status is not None or len(last.line):
+            return last
+    return None
+
+
+@attrs.define
+class Resumed:
+    """What is carried on: results by node, data and parameters if none are given, and what to say."""
+
+    number: int | None
+    text: str
+    kept: Kept
+    params: Mapping[str, Any]
+    source: tuple[str, Any]
+    states: Callable[[Mapping[str, type]], list[State]] | None
+    steps: Mapping[str, Mapping[str, Any]]
+    foreign: Journal | None = None
+    adopted: dict[int, dict[str, Any]] = attrs.field(factory=dict)
+    saved: list[tuple[tuple[str, tuple[Any, ...]], bytes, bytes | None]] = attrs.field(factory=list)
+
+    def adopt(self, journal: Journal, number: int) -> Kept:
+        """Take results of another journal, or of a saved version, over into this one."""
+        results = dict(self.kept.results)
+        units = {step["name"]: unit for unit, step in self.adopted.items()}
+        if self.foreign is not None:
+            rows = self.foreign.rows(list(results.values()))
+            for node, old in list(results.items()):
+                row = rows.get(old)
+                if row is None or node[0] not in units:
+                    del results[node]
+                    continue
+                head = attrs.evolve(read_head(row.head), run=number, unit=units[node[0]])
+                value = row.value if row.value is not None else self.foreign.value(old)
+                results[node] = journal.put(None, write_head(head), value)
+        for node, packed, value in self.saved:
+            head = attrs.evolve(read_head(packed), run=number, unit=units[node[0]])
+            results[node] = journal.put(None, write_head(head), value)
+        return attrs.evolve(self.kept, results=results)
+
+    def tell(
+        self,
+        compiled: Compiled,
+        fingerprints: Mapping[str, Fingerprint],
+        fingerprint_of: Callable[[int, int], str],
+        told: Callable[..., None],
+    ) -> None:
+        """Tell what changed in the graph's structure, and which steps outside of any record are kept by other code."""
+        new = [name for name in compiled.steps if name not in self.steps]
+        gone = [name for name in self.steps if name not in compiled.steps]
+        if new and self.steps:
+            told("steps-new", f"new since then, and run now: {', '.join(new)}", "", "", "graph")
+        if gone:
+            told("steps-gone", f"not in the graph any more, and dropped: {', '.join(gone)}", "", "", "graph")
+        changed = [
+            name
+            for name, found in fingerprints.items()
+            if name in self.steps and self.steps[name]["fingerprint"] != found.digest.hex() and any(node[0] == name for node in self.kept.results)
+        ]
+        for name in changed:
+            told(
+                "kept-other-code",
+                f"the code of {name} has changed; what it had completed is kept",
+                f"compute it anew with redo={[name]!r} (--redo {name}), or all of them with run.",
+                "",
+                name,
+            )
+
+
+def resume_from(start: Any, journal: Journal, compiled: Compiled) -> Resumed:
+    """Find what to resume: None for the last run, else a version, a run, or the path of a saved version."""
+    if isinstance(start, Run):
+        start = start.history[-1]
+    if isinstance(start, Version):
+        return _from_version(start, journal)
+    if isinstance(start, str | os.PathLike):
+        from cpgraph.saves import resume_saved
+
+        return resume_saved(os.fspath(start), compiled)
+    if start is not None:
+        raise CpgraphError(f"resume() cannot start from {start!r}", mend="give a version of a history, or the path of a saved one.")
+    last = last_run(journal, compiled.name)
+    if last is None:
+        known = sorted({row.graph for row in journal.runs()})
+        where = journal.directory or "memory"
+        raise CpgraphError(
+            f"there is no run of {compiled.name!r} in {where} to resume",
+            {"graphs that have run there": ", ".join(known) or "none"},
+            "say run first, or name the graph as it was: Graph(…, name=…)." if known else "say run first.",
+        )
+    return _from_last(last)
+
+
+def _from_last(last: Last) -> Resumed:
+    chain = [last]
+    while chain[-1].meta["kind"] == "resume" and chain[-1].row.status in (None, "interrupted") and chain[-1].meta["resumed"]:
+        number = chain[-1].meta["resumed"]
+        row = next((row for row in last.journal.runs() if row.number == number and row.meta is not None), None)
+        if row is None:
+            break
+        chain.append(Last(last.journal, row))
+    results: dict[tuple[str, tuple[Any, ...]], int] = {}
+    failed: set[tuple[int, tuple[Any, ...]]] = set()
+    for one in reversed(chain):
+        _collect(one.line, results, failed, last.line, None)
+    params = last.meta.get("params")
+    body = last.journal.blob(params) if params else None
+    done = len(results)
+    return Resumed(
+        last.row.number,
+        f"from run {last.row.number} ({last.row.status or 'killed'}), {done:,} nodes done",
+        Kept(results, frozenset(failed), {step.name: step.scope for step in last.line.steps.values()}),
+        loads(body) if body is not None else {},
+        tuple(last.meta["source"]),
+        None if last.meta["source"][0] in ("path", "function") else _states_of(last.journal, last.row),
+        {step["name"]: step for step in last.meta["steps"].values()},
+    )
+
+
+def _states_of(journal: Journal, row: RunRow) -> Callable[[Mapping[str, type]], list[State]]:
+    def states(models: Mapping[str, type]) -> list[State]:
+        assert row.meta is not None
+        line = Line.read(journal, row.number, row.meta, classes=dict(models))
+        return [state for state in (table_row.base for table_row in _in_order(line)) if state is not None]
+
+    return states
+
+
+def _in_order(line: Line) -> list[Any]:
+    records = line.base_records()
+    return sorted((row for table in records.tables.values() for row in table.rows.values()), key=lambda row: row.rank)
+
+
+def _collect(
+    line: Line,
+    results: dict[tuple[str, tuple[Any, ...]], int],
+    failed: set[tuple[int, tuple[Any, ...]]],
+    newest: Line,
+    upto: int | None,
+) -> None:
+    """Take what a line completed, and where it failed, over what is there. Scopes are counted as in the newest line."""
+    scopes = {step.name: step.scope for step in newest.steps.values()}
+    names = {unit: step.name for unit, step in line.steps.items()}
+    for entry in line:
+        if upto is not None and entry.version > upto:
+            break
+        name = names.get(entry.unit)
+        if name is None:
+            continue
+        node = name, entry.key
+        scope = scopes.get(name, line.steps[entry.unit].scope)
+        if entry.ended in ("computed", "cached"):
+            results[node] = entry.result
+            if line is newest:
+                failed.discard((scope, entry.key))
+        elif entry.ended == "failed":
+            results.pop(node, None)
+            failed.add((scope, entry.key))
+
+
+def _from_version(version: Version, journal: Journal) -> Resumed:
+    run = version.run
+    line = run.line
+    results: dict[tuple[str, tuple[Any, ...]], int] = {}
+    failed: set[tuple[int, tuple[Any, ...]]] = set()
+    _collect(line, results, failed, line, version.place)
+    same = journal.directory is not None and line.journal.directory is not None and os.path.samefile(journal.directory, line.journal.directory)
+    steps = {step["name"]: step for step in run.meta["steps"].values()}
+    adopted = {} if same else {ADOPTED + index: {**step, "parts": b""} for index, step in enumerate(steps.values())}
+    if not same:
+        _take_makers(run, results, adopted)
+    params = run.meta.get("params")
+    body = line.journal.blob(params) if params else None
+
+    def states(models: Mapping[str, type]) -> list[State]:
+        return [row.base for row in _in_order(line) if row.base is not None]
+
+    return Resumed(
+        run.number if same else None,
+        f"from version v{version.number} of run {run.number}, {len(results):,} nodes done",
+        Kept(results, frozenset(failed), {step.name: step.scope for step in line.steps.values()}),
+        loads(body) if body is not None else {},
+        ("records", None),
+        states,
+        steps,
+        None if same else line.journal,
+        adopted,
+    )
+
+
+def _take_makers(run: Run, results: Mapping[Any, int], adopted: dict[int, dict[str, Any]]) -> None:
+    """Let the taken-over results of each step be marked with the fingerprint that made them."""
+    rows = run.line.journal.rows(list(results.values()))
+    made: dict[str, str] = {}
+    for (name, _), result in results.items():
+        row = rows.get(result)
+        if row is not None:
+            head = read_head(row.head, plain=True)
+            made[name] = run.fingerprint_of(head.run, head.unit)
+    for step in adopted.values():
+        step["fingerprint"] = made.get(step["name"], step["fingerprint"])

@@ -1,0 +1,373 @@
+"""Starting runs: `run`, `resume` and `plan` gather what the schedule needs, and keep what it leaves."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from cpgraph import data as records_data
+from cpgraph.rows import convert
+from cpgraph.compile import STEP, Compiled
+from cpgraph.conflicts import conflict_failures
+from cpgraph.digest import digest, qualified_name
+from cpgraph.errors import CpgraphError, StorageError, nearest
+from cpgraph.events import Damaged, Hint, RunEnded, RunStarted, Stream
+from cpgraph.execute import Target
+from cpgraph.fingerprint import Fingerprint, Fingerprinter
+from cpgraph.inputs import Inputs, Parameter
+from cpgraph.instances import World
+from cpgraph.journal import Journal, RunRow
+from cpgraph.kept import Resumed, last_run, resume_from
+from cpgraph.nodes import Results
+from cpgraph.pickles import dumps, loads_plain
+from cpgraph.runs import Memory, Run, Version
+from cpgraph.schedule import Schedule, Settings
+from cpgraph.steps import EMPTY, step_name
+from cpgraph.store import Records, State
+
+__all__ = ["Order", "importing", "launch"]
+
+CHUNK: Final = 1_000
+UNSET: Final = type("Unset", (), {"__repr__": lambda self: "(not given)"})()
+
+importing: list[str] = []  # the files the command is importing just now
+
+
+@attrs.frozen
+class Order:
+    """What a run is asked to do. `start`: what a resume goes on from; UNSET means this is a run."""
+
+    compiled: Compiled
+    data: Any = UNSET
+    directory: Path | None = None
+    params: Mapping[str, Any] = attrs.field(factory=dict)
+    given_params: bool = False
+    settings: Settings = attrs.field(factory=Settings)
+    stream: Stream | None = None
+    redo: tuple[Any, ...] = ()
+    start: Any = UNSET
+    default_data: Any = None
+    drawn: Callable[[Run, Any], str] | None = None
+    planner: Any = None
+
+    @property
+    def resumes(self) -> bool:
+        return self.start is not UNSET
+
+
+def launch(order: Order) -> Any:
+    """Run, resume, or (with a planner) plan."""
+    if importing and order.planner is None:
+        raise CpgraphError(
+            f"{importing[-1]} runs its graph while the command imports it",
+            mend='put what runs under `if __name__ == "__main__":`.',
+        )
+    return _Launch(order).go()
+
+
+class _Launch:
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        self.compiled = order.compiled
+        self.stream = order.stream or Stream()
+        self.hints: list[Hint] = []
+
+    def go(self) -> Any:
+        planning = self.order.planner is not None
+        redo = self._redo()
+        journal = Journal(self.order.directory, writable=not planning, on_damage=self._damaged)
+        try:
+            return self._go(journal, redo, planning)
+        except BaseException:
+            journal.close()
+            raise
+
+    def _go(self, journal: Journal, redo: Callable[[str, str], bool], planning: bool) -> Any:
+        order, compiled = self.order, self.compiled
+        resumed = resume_from(order.start, journal, compiled) if order.resumes else None
+        params = self._params(resumed)
+        states, source = self._records(journal, resumed)
+        fingerprints = self._fingerprints()
+        records = Records(compiled.models)
+        records.begin(states)
+        world = World(compiled, records)
+        last = last_run(journal, compiled.name)
+        meta = self._meta(journal, states, source, params, fingerprints, resumed, write=not planning)
+        line = self._first_line(journal, last, resumed, fingerprints)
+        number = 0
+        if not planning:
+            number = journal.begin(compiled.name, dumps(meta))
+        kept = resumed.adopt(journal, number) if resumed is not None and not planning else resumed.kept if resumed is not None else None
+        metas = _Metas(journal)
+        inputs = Inputs(world, params, self._defaults(params))
+        results = Results(world, journal, fingerprints, kept, redo, metas.inputs_of)
+        before = last.failed(compiled) if last is not None else frozenset()
+        make = order.planner or Schedule
+        schedule = make(world, inputs, results, journal, number, self._targets(fingerprints), self.stream, order.settings, before)
+        for name, found in fingerprints.items():
+            for kind, text, mend in found.hints:
+                schedule.told(kind, text, mend, "", name)
+        if resumed is not None:
+            resumed.tell(compiled, fingerprints, metas.fingerprint_of, schedule.told)
+        if planning:
+            schedule.last, schedule.fingerprint_of = last, metas.fingerprint_of
+            plan = schedule.plan(line)
+            journal.close()
+            return plan
+        row = next(row for row in journal.runs() if row.number == number)
+        started = time.monotonic()
+        self.stream.emit(RunStarted(number, compiled.name, line))
+        try:
+            finished = schedule.run()
+        except StorageError as error:
+            error.run = self._run(journal, row, schedule)
+            raise
+        conflicts, errors = conflict_failures(schedule)
+        bad = schedule.counts[2] or schedule.counts[3] or conflicts or schedule.part_failures
+        status = "interrupted" if not finished else "failed" if bad else "ok"
+        end_meta = {
+            "hints": [(hint.kind, hint.text, hint.mend, hint.nodes) for hint in schedule.hints.values()],
+            "conflicts": conflicts,
+            "relabelled": schedule.relabelled(),
+            "items": schedule.item_orders(),
+            "counts": schedule.counts,
+        }
+        schedule.errors.update(errors)
+        journal.end(number, status, dumps(end_meta))
+        self.stream.emit(RunEnded(number, status, time.monotonic() - started))
+        return self._run(journal, row, schedule)
+
+    def _run(self, journal: Journal, row: RunRow, schedule: Schedule) -> Run:
+        try:
+            row = next(found for found in journal.runs() if found.number == row.number)
+        except StorageError:
+            pass
+        memory = Memory(schedule.memory, schedule.errors)
+        source: Any = journal
+        if self.order.directory is not None:
+            source = self.order.directory
+            journal.close()
+        return Run(source, row, self.compiled.models, memory, drawn=self.order.drawn)
+
+    def _damaged(self, path: str, what: str) -> None:
+        self.stream.emit(Damaged(path, what))
+
+    # What is given
+
+    def _redo(self) -> Callable[[str, str], bool]:
+        wanted = set()
+        steps = self.compiled.steps
+        for part in self.order.redo if isinstance(self.order.redo, list | tuple | set | frozenset) else (self.order.redo,):
+            name = part if isinstance(part, str) else step_name(part)
+            if name.split("[", 1)[0] not in steps:
+                raise CpgraphError(
+                    f"redo= names {name!r}, and there is no such step in {self.compiled.name!r}.{nearest(name, steps)}",
+                    mend="name a step, or a node such as parse[7].",
+                )
+            wanted.add(name)
+        if not wanted:
+            return lambda step, node: False
+        return lambda step, node: step in wanted or node in wanted
+
+    def _params(self, resumed: Resumed | None) -> dict[str, Parameter]:
+        compiled, given = self.compiled, dict(self.order.params)
+        for name in given:
+            if name not in compiled.parameters:
+                raise CpgraphError(
+                    f"parameter {name!r} is given, and nothing in {compiled.name!r} asks for it.{nearest(name, compiled.parameters)}",
+                    {"parameters": ", ".join(compiled.parameters) or "none"},
+                    "give one of these.",
+                )
+        if resumed is not None:
+            given = {**{name: value for name, value in resumed.params.items() if name in compiled.parameters}, **given}
+        missing = sorted(compiled.required - given.keys())
+        if missing:
+            raise CpgraphError(
+                f"parameter {missing[0]!r} has no value",
+                {"missing": ", ".join(missing)},
+                f'give it: run(params={{"{missing[0]}": …}}), or --set {missing[0]}=… on the command line.',
+            )
+        found = {}
+        for name, value in given.items():
+            annotation = compiled.annotations.get(name, EMPTY)
+            if annotation is not EMPTY:
+                value = convert(value, annotation, f"parameter {name!r}")
+            found[name] = Parameter(value, digest(value), False)
+        self.given = {name: parameter.value for name, parameter in found.items()}
+        return found
+
+    def _defaults(self, params: Mapping[str, Parameter]) -> dict[tuple[str, str], Parameter]:
+        found = {}
+        for unit in self.compiled.units:
+            if unit.step is None:
+                continue
+            for binding in unit.bindings:
+                if binding.kind == "param" and binding.name not in params:
+                    declared = self.compiled.parameters.get(binding.name, EMPTY)
+                    own = binding.default is not EMPTY and binding.name not in self.compiled.declared
+                    value = binding.default if own else declared
+                    found[unit.step.name, binding.name] = Parameter(value, digest(value), True)
+        return found
+
+    def _records(self, journal: Journal, resumed: Resumed | None) -> tuple[list[State], Any]:
+        """Give the initial records, and where they come from: data given, of the run resumed, or the graph's own."""
+        models = list(self.compiled.models.values())
+        data = self.order.data
+        if resumed is not None and data is UNSET:
+            if resumed.states is not None:
+                return resumed.states(self.compiled.models), resumed.source
+            data = resumed.source[1] if resumed.source[0] == "path" else self.order.default_data
+        elif data is UNSET or data is None:
+            data = self.order.default_data
+        if isinstance(data, Version | Run):
+            version = data.history[-1] if isinstance(data, Run) else data
+            view = version.run.line.view(version.place)
+            return [state for table in view.records.tables.values() for _, state in view.rows(table)], ("records", None)
+        loaded = records_data.load(data, models)
+        kind = "path" if isinstance(data, str | os.PathLike) else "function" if callable(data) else "records"
+        return [State(record) for record in loaded.records], (kind, os.fspath(data) if kind == "path" else None)
+
+    # Code
+
+    def _fingerprints(self) -> dict[str, Fingerprint]:
+        fingerprinter = Fingerprinter()
+        found = {}
+        for unit in self.compiled.units:
+            step = unit.step
+            if step is None:
+                continue
+            models = []
+            for binding in unit.bindings:
+                if binding.kind == "record":
+                    model = self.compiled.scopes[self.compiled.scopes[unit.scope].chain[binding.level - 1]].model
+                    models.append(model)
+            found[step.name] = fingerprinter.fingerprint(
+                step.function, version=step.options.version, track=step.options.track, inputs=[model for model in models if model]
+            )
+        return found
+
+    def _targets(self, fingerprints: Mapping[str, Fingerprint]) -> dict[int, Target]:
+        found = {}
+        for unit in self.compiled.units:
+            step = unit.step
+            if step is None:
+                continue
+            found[unit.index] = Target(
+                step.name,
+                step.function,
+                tuple(parameter.name for parameter in step.parameters if not parameter.keyword),
+                tuple(parameter.name for parameter in step.parameters if parameter.keyword),
+                step.is_async,
+                step.options.sets,
+                tuple(index for index, binding in enumerate(unit.bindings) if binding.kind == "stream"),
+                fingerprints[step.name].digest,
+                step.where,
+            )
+        return found
+
+    # What is kept
+
+    def _meta(
+        self,
+        journal: Journal,
+        states: Sequence[State],
+        source: Any,
+        params: Mapping[str, Parameter],
+        fingerprints: Mapping[str, Fingerprint],
+        resumed: Resumed | None,
+        write: bool,
+    ) -> dict[str, Any]:
+        compiled = self.compiled
+        steps = {}
+        for unit in compiled.units:
+            step = unit.step
+            if step is None:
+                continue
+            found = fingerprints[step.name]
+            parts = [(part.name, part.kind, part.digest, part.file, part.line, part.text) for part in found.parts]
+            steps[unit.index] = {
+                "name": step.name,
+                "unit": unit.index,
+                "scope": unit.scope,
+                "sets": step.options.sets,
+                "fingerprint": found.digest.hex(),
+                "inputs": tuple(binding.name for binding in unit.bindings if binding.kind not in ("store", "stream")),
+                "where": step.where,
+                "parts": journal.put_blob(dumps(parts)) if write else b"",
+            }
+        return {
+            "graph": compiled.name,
+            "kind": "resume" if self.order.resumes else "run",
+            "resumed": resumed.number if resumed is not None else None,
+            "steps": steps,
+            "adopted": resumed.adopted if resumed is not None else {},
+            "units": {unit.index: unit.name for unit in compiled.units if unit.kind != STEP},
+            "scopes": [
+                {
+                    "index": scope.index,
+                    "chain": scope.chain,
+                    "model": scope.model.__name__ if scope.model else None,
+                    "item": scope.item,
+                    "position": scope.place.start if scope.place.start is not None else -1,
+                }
+                for scope in compiled.scopes
+            ],
+            "models": {name: qualified_name(model) for name, model in compiled.models.items()},
+            "params": journal.put_blob(dumps(self.given)) if write and self.given else None,
+            "param_texts": {name: str(value) for name, value in self.given.items()},
+            "chunks": list(self._chunks(journal, states)) if write else [],
+            "source": source,
+            "pid": os.getpid(),
+            "thread": threading.current_thread().name,
+        }
+
+    def _chunks(self, journal: Journal, states: Sequence[State]) -> Iterable[bytes]:
+        fields: dict[type, list[str]] = {}
+        for start in range(0, len(states), CHUNK):
+            rows = []
+            for state in states[start : start + CHUNK]:
+                kind = type(state.record)
+                if kind not in fields:
+                    fields[kind] = [field.name for field in attrs.fields(kind)]
+                rows.append((kind.__name__, {name: getattr(state.record, name) for name in fields[kind]}))
+            yield journal.put_blob(dumps(rows))
+
+    def _first_line(self, journal: Journal, last: Any, resumed: Resumed | None, fingerprints: Mapping[str, Fingerprint]) -> str:
+        where = f"results are kept in {self.order.directory}{os.sep}" if self.order.directory is not None else "results are kept in memory"
+        if resumed is not None:
+            return f"resume {self.compiled.name}: {resumed.text}; {where}"
+        text = f"run {self.compiled.name}: {where}"
+        if last is not None and last.row.meta is not None and last.meta["kind"] == "resume":
+            count, seconds = last.kept_by_other_code({name: found.digest.hex() for name, found in fingerprints.items()}, _Metas(journal).fingerprint_of)
+            if count:
+                return f"{text}; {count} results that the last resume kept are of other code and are computed now (about {seconds:.3g} s): resume would keep them"
+        if last is not None:
+            return f"{text}; run takes what is as the code and the data are now, resume carries on from run {last.row.number}"
+        return text
+
+
+class _Metas:
+    """The metas of all runs of a directory, read when first asked for."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._metas: dict[int, dict[str, Any]] | None = None
+
+    def _step(self, run: int, unit: int) -> Mapping[str, Any]:
+        if self._metas is None or run not in self._metas:
+            self._metas = {row.number: loads_plain(row.meta) for row in self._journal.runs() if row.meta is not None}
+        meta = self._metas.get(run, {})
+        found: Mapping[str, Any] = meta.get("steps", {}).get(unit) or meta.get("adopted", {}).get(unit) or {}
+        return found
+
+    def inputs_of(self, run: int, unit: int) -> tuple[str, ...] | None:
+        return self._step(run, unit).get("inputs")
+
+    def fingerprint_of(self, run: int, unit: int) -> str:
+        return str(self._step(run, unit).get("fingerprint", ""))

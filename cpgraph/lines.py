@@ -1,0 +1,345 @@
+"""Reading a run back: its nodes, and the records as of each of its versions.
+
+A *line* is what one run committed, in order. The same rows that the run wrote are read through the same store; no
+user code is needed, except where records are to be instances of the user's classes.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import attrs
+
+from cpgraph.commits import derived_id
+from cpgraph.digest import resolve
+from cpgraph.execute import Value
+from cpgraph.journal import Journal
+from cpgraph.models import AUTO
+from cpgraph.nodes import node_id
+from cpgraph.pickles import loads, loads_plain
+from cpgraph.ranks import Rank
+from cpgraph.results import ENDINGS, Entries, Head, read_head
+from cpgraph.store import Records, Row, Snapshot, State, Store, View, Write
+
+__all__ = ["Change", "Entry", "Line", "ScopeMeta", "StepMeta"]
+
+
+@attrs.frozen
+class StepMeta:
+    """What a run's meta says of a step."""
+
+    name: str
+    unit: int
+    scope: int
+    sets: str | None
+    fingerprint: str
+    inputs: tuple[str, ...]
+    where: str
+    parts: bytes = b""
+
+
+@attrs.frozen
+class ScopeMeta:
+    """What a run's meta says of an `each`: what it ranges over, the scopes around it, and where it starts."""
+
+    index: int
+    chain: tuple[int, ...]
+    model: str | None
+    item: str | None
+    position: int
+
+
+@attrs.frozen
+class Entry:
+    """How one node ended: the unit, the ids, and the result it has. `version`: its place in the line, from 1."""
+
+    index: int
+    unit: int
+    key: tuple[Any, ...]
+    ended: str
+    result: int
+    version: int
+    writes: bool
+    extra: Mapping[str, Any]
+
+
+@attrs.frozen
+class Change:
+    """One difference between two versions: "create", "update" or "delete" of one record; fields as (old, new)."""
+
+    action: str
+    model: str
+    id: Any
+    fields: Mapping[str, tuple[Any, Any]]
+
+    def __str__(self) -> str:
+        if self.action == "delete":
+            return f"delete {self.model} {self.id!r}"
+        shown = ", ".join(f"{name}: {old!r} → {new!r}" if self.action == "update" else f"{name}={new!r}" for name, (old, new) in self.fields.items())
+        return f"{self.action} {self.model} {self.id!r} ({shown})"
+
+
+class _Spot:
+    """An instance as far as order is concerned (see `ranks.Spot`)."""
+
+    __slots__ = ("chain", "generation", "position", "rank")
+
+    def __init__(self, position: int, rank: Rank, chain: tuple[Any, ...], generation: int) -> None:
+        self.position = position
+        self.rank = rank
+        self.chain = (*chain, self)
+        self.generation = max(generation, rank.generation)
+
+
+class Line:
+    """The committed entries of one run, as far as they can be read."""
+
+    def __init__(self, journal: Journal, number: int, meta: Mapping[str, Any], classes: Mapping[str, type | None], plain: bool = False) -> None:
+        self.journal = journal
+        self.number = number
+        self.meta = meta
+        self.classes = classes
+        self.plain = plain
+        self.steps: dict[int, StepMeta] = {unit: StepMeta(**fields) for unit, fields in meta["steps"].items()}
+        self.scopes: list[ScopeMeta] = [ScopeMeta(**fields) for fields in meta["scopes"]]
+        self.memory: Mapping[int, Value] = {}
+        self.damaged_from: float = float("inf")
+        self.relabelled: Mapping[int, int] = {}
+
+    @classmethod
+    def read(cls, journal: Journal, number: int, packed: bytes, plain: bool = False, classes: Mapping[str, type] | None = None) -> Line:
+        """Read a run's meta; the user's classes are those given, or are imported."""
+        meta = loads_plain(packed)
+        found: dict[str, type | None] = {}
+        for name, qualified in meta["models"].items():
+            found[name] = None if plain else (classes or {}).get(name) or resolve(*qualified.split(":", 1))
+        return cls(journal, number, meta, found, plain)
+
+    # Entries, as columns
+
+    @cached_property
+    def _columns(self) -> tuple[array[int], bytearray, array[int], array[int], list[tuple[Any, ...]], dict[int, dict[str, Any]], bytearray]:
+        units, ended, results, versions = array("I"), bytearray(), array("Q"), array("I")
+        keys: list[tuple[Any, ...]] = []
+        extras: dict[int, dict[str, Any]] = {}
+        writes = bytearray()
+        count = 0
+        numbers: list[int] = []
+        times: list[float] = []
+        for batch in self.journal.batches(self.number):
+            numbers.extend(range(batch.first_version, batch.first_version + batch.versions))
+            times.extend([batch.time] * batch.versions)
+            if batch.body is None:
+                self.damaged_from = min(self.damaged_from, count + 1)
+                count += batch.versions
+                continue
+            entries = Entries.unpack(batch.body, self.plain)
+            extras.update((len(units) + index, extra) for index, extra in entries.extras.items())
+            versions.extend(count + number for number in entries.numbers())
+            units.extend(entries.units)
+            ended.extend(entries.ended)
+            results.extend(entries.results)
+            writes.extend(entries.versions)
+            keys.extend(entries.keys)
+            count += batch.versions
+        self._numbers, self._times = numbers, times
+        for index, place in self.relabelled.items():
+            ended[index] = place
+        return units, ended, results, versions, keys, extras, writes
+
+    @property
+    def numbers(self) -> list[int]:
+        """Give the directory's number of each version of the line, the first after its data."""
+        self._columns
+        return self._numbers
+
+    @property
+    def times(self) -> list[float]:
+        self._columns
+        return self._times
+
+    def __len__(self) -> int:
+        return len(self._columns[0])
+
+    def entry(self, index: int) -> Entry:
+        units, ended, results, versions, keys, extras, writes = self._columns
+        return Entry(
+            index, units[index], keys[index], ENDINGS[ended[index]], results[index], versions[index], bool(writes[index]), extras.get(index, {})
+        )
+
+    def __iter__(self) -> Iterator[Entry]:
+        return (self.entry(index) for index in range(len(self)))
+
+    @cached_property
+    def by_step(self) -> dict[str, dict[tuple[Any, ...], int]]:
+        """Give the index of each node's entry, by step and ids."""
+        units, _, _, _, keys, _, _ = self._columns
+        names = {unit: step.name for unit, step in self.steps.items()}
+        found: dict[str, dict[tuple[Any, ...], int]] = {name: {} for name in names.values()}
+        for index, (unit, key) in enumerate(zip(units, keys, strict=True)):
+            if unit in names:
+                found[names[unit]][key] = index
+        return found
+
+    def heads(self, entries: Iterable[Entry]) -> dict[int, Head]:
+        """Read the heads of entries' results."""
+        ids = sorted({entry.result for entry in entries if entry.result and entry.ended in ("computed", "cached")})
+        return {id: read_head(row.head, self.plain) for id, row in self.journal.rows(ids).items()}
+
+    def value(self, result: int) -> Any:
+        """Load the value of a result; raises `LookupError` if it is not there any more."""
+        kept = self.memory.get(result)
+        if kept is not None:
+            return kept.load()
+        blob = self.journal.value(result)
+        if blob is None:
+            raise LookupError(result)
+        return (loads_plain if self.plain else loads)(blob)
+
+    # Records
+
+    def initial(self) -> list[tuple[str, dict[str, Any]]]:
+        """Give the records the line began with, as fields."""
+        rows: list[tuple[str, dict[str, Any]]] = []
+        for address in self.meta["chunks"]:
+            body = self.journal.blob(address)
+            if body is None:
+                self.damaged_from = 0
+                return []
+            rows.extend((loads_plain if self.plain else loads)(body))
+        return rows
+
+    def base_records(self) -> Records:
+        """Give the records the line began with."""
+        records = Records(dict(self.classes))
+        records.begin_plain(self.initial())
+        return records
+
+    @cached_property
+    def records(self) -> Records:
+        """Give all records with all their writes, replayed from what was committed."""
+        records = self._replaying = self.base_records()
+        writing = [entry for entry in self if entry.writes]
+        heads = self.heads(writing)
+        spots: dict[tuple[int, tuple[Any, ...]], _Spot] = {}
+        for entry in writing:
+            head = heads.get(entry.result)
+            if head is None:
+                self.damaged_from = min(self.damaged_from, entry.version)
+                continue
+            self._replay(records, entry, head, spots)
+        return records
+
+    def _replay(self, records: Records, entry: Entry, head: Head, spots: dict[tuple[int, tuple[Any, ...]], _Spot]) -> None:
+        step = self.steps[entry.unit]
+        own_model, own_id = self._own(step, entry.key)
+        changes: Sequence[tuple[Any, ...]] = head.changes
+        if step.sets is not None:
+            changes = (*changes, ("update", None, None, {step.sets: self.value(entry.result)}))
+        node = node_id(step.name, entry.key)
+        outcome = entry.extra.get("outcome", {})
+        for ordinal, change in enumerate(changes):
+            kind, model = change[0], change[1] or own_model
+            assert model is not None
+            table = records.table(model)
+            if kind == "create":
+                id = change[2]["id"]
+                id = derived_id(node, ordinal) if id is AUTO else id
+                self._create(table, {**change[2], "id": id}, entry, ordinal, spots)
+                continue
+            id = own_id if change[1] is None else change[2]
+            row = table.rows.get(id)
+            if row is None:
+                continue
+            fields = outcome.get((model, id), change[3] if kind == "update" else {})
+            last = row.last
+            state = None
+            if kind == "update" and last is not None:
+                state = State(table.evolve(last.record, fields)) if fields else last
+            row.writes.append(Write(entry.version, kind, fields, entry.unit, None, ordinal, state))
+
+    def _create(self, table: Any, fields: dict[str, Any], entry: Entry, ordinal: int, spots: dict[tuple[int, tuple[Any, ...]], _Spot]) -> None:
+        chain, generation = self._chain(entry, spots)
+        rank = Rank(ordinal, generation + 1, entry.unit, chain)
+        row = table.rows.get(fields["id"])
+        if row is None:
+            row = table.rows[fields["id"]] = Row(table, fields["id"], None, rank)
+        elif row.last is not None:
+            row.rank = min(row.rank, rank) if row.base is None else row.rank
+            return
+        row.writes.append(Write(entry.version, "create", fields, entry.unit, None, ordinal, State(table.make(fields))))
+
+    def _own(self, step: StepMeta, key: tuple[Any, ...]) -> tuple[str | None, Any]:
+        chain = self.scopes[step.scope].chain
+        for level in range(len(chain), 0, -1):
+            model = self.scopes[chain[level - 1]].model
+            if model is not None:
+                return model, key[level - 1]
+        return None, None
+
+    def _chain(self, entry: Entry, spots: dict[tuple[int, tuple[Any, ...]], _Spot]) -> tuple[tuple[_Spot, ...], int]:
+        items = entry.extra.get("items", ())
+        chain: tuple[_Spot, ...] = ()
+        generation = 0
+        for level, scope in enumerate(self.scopes[self.steps[entry.unit].scope].chain):
+            about = scope, entry.key[: level + 1]
+            if about not in spots:
+                meta = self.scopes[scope]
+                rank = Rank(items[level] or 0) if level < len(items) else Rank(0)
+                if meta.model is not None:
+                    row = self._replaying.table(meta.model).rows.get(entry.key[level])
+                    rank = row.rank if row is not None else rank
+                spots[about] = _Spot(meta.position, rank, chain, generation)
+            spot = spots[about]
+            chain, generation = spot.chain, spot.generation
+        return chain, generation
+
+    # Versions
+
+    def view(self, version: int) -> View:
+        """Give the records as of a version of the line; 0 is its data."""
+        return View(self.records, lambda write: write.commit <= version)
+
+    def store(self, version: int) -> Store:
+        return Store(Snapshot(self.view(version)))
+
+    def changes(self, version: int) -> list[Change]:
+        """Give what one version changed."""
+        return self.difference(version - 1, version, lambda row: any(write.commit == version for write in row.writes))
+
+    def difference(self, old: int, new: int, touched: Any = None) -> list[Change]:
+        """Give what differs between two versions."""
+        before, after = self.view(old), self.view(new)
+        return differences(before, after, [row for table in self.records.tables.values() for row in table.rows.values() if touched is None or touched(row)])
+
+
+def differences(before: View, after: View, rows: Iterable[Row]) -> list[Change]:
+    """Give what differs between two views of the same rows."""
+    found = []
+    for row in rows:
+        one, other = before.state(row), after.state(row)
+        if one is other:
+            continue
+        old, new = fields_of(one), fields_of(other)
+        if one is None:
+            found.append(Change("create", row.table.name, row.id, {name: (None, value) for name, value in new.items()}))
+        elif other is None:
+            found.append(Change("delete", row.table.name, row.id, {}))
+        else:
+            changed = {name: (old.get(name), value) for name, value in new.items() if old.get(name) != value or type(old.get(name)) is not type(value)}
+            if changed:
+                found.append(Change("update", row.table.name, row.id, changed))
+    return found
+
+
+def fields_of(state: State | None) -> dict[str, Any]:
+    """Give a record's fields, whether it is an instance or plain."""
+    if state is None:
+        return {}
+    record = state.record
+    if type(record) is dict:
+        return record
+    return {field.name: getattr(record, field.name) for field in attrs.fields(type(record))}

@@ -1,0 +1,209 @@
+"""A node while it is in flight, and how results are found for it: in what a run left, and in the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from hashlib import blake2b
+from typing import Any
+
+import attrs
+
+from cpgraph.compile import Unit
+from cpgraph.digest import digest
+from cpgraph.execute import Value
+from cpgraph.fingerprint import Fingerprint
+from cpgraph.instances import Asker, Instance, World
+from cpgraph.journal import Journal, Row
+from cpgraph.results import Head, read_head
+from cpgraph.store import ask
+
+__all__ = ["Kept", "Node", "Result", "Results", "node_id"]
+
+
+def node_id(step: str, key: Iterable[Any]) -> str:
+    """Write a node's id (rule N3).
+
+    >>> node_id("f", ()), node_id("f", (3,)), node_id("f", ("3",)), node_id("f", ("a", 1))
+    ('f', 'f[3]', 'f["3"]', 'f[a,1]')
+    """
+    parts = [_id_text(part) for part in key]
+    return f"{step}[{','.join(parts)}]" if parts else step
+
+
+def _id_text(part: Any) -> str:
+    if not isinstance(part, str):
+        return str(part)
+    if part and not set(part) & set(",[]~\"'") and not _reads_as_number(part):
+        return part
+    import json
+
+    return json.dumps(part, ensure_ascii=False)
+
+
+def _reads_as_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+class Node:
+    """One step for one record or item, from when its inputs are known until it has ended."""
+
+    __slots__ = ("args", "asker", "attempts", "followers", "instance", "key", "kept", "parts", "reads", "started", "token", "unit", "why")
+
+    def __init__(self, unit: Unit, instance: Instance, args: list[Any], key: bytes, kept: bytes, asker: Asker | None) -> None:
+        self.unit = unit
+        self.instance = instance
+        self.args = args
+        self.key = key
+        self.kept = kept
+        self.asker = asker
+        self.attempts = 0
+        self.followers: list[Node] = []
+        self.started = 0.0
+        self.token = -1
+        self.reads: list[Any] | None = None
+        self.why = ""
+
+    @property
+    def id(self) -> str:
+        assert self.unit.step is not None
+        return node_id(self.unit.step.name, self.instance.key)
+
+    @property
+    def over(self) -> bool:
+        """Tell whether it ended without a call, with its instance or part."""
+        return bool(self.instance.ended[self.unit.slot])
+
+    def eyes(self) -> Asker:
+        if self.asker is None:
+            self.asker = Asker(self.instance.world, self.unit.index, self.instance)
+        return self.asker
+
+
+@attrs.frozen(eq=False)
+class Result:
+    """What a node has: the value, and the head that says where it is from. `row`: its id in the journal."""
+
+    row: int
+    head: Head
+    value: Value
+
+
+@attrs.frozen(eq=False)
+class Kept:
+    """What the run to be resumed completed: results by node, and the instances in which something failed (rule R3).
+
+    `names`: for a run, the names of the inputs of each of its units; `scopes`: in which scope each step was.
+    """
+
+    results: Mapping[tuple[str, tuple[Any, ...]], int]
+    failed: frozenset[tuple[int, tuple[Any, ...]]]
+    scopes: Mapping[str, int]
+
+
+class Results:
+    """Finds results in the journal. A result serves if all that was noted when it was made would be the same again."""
+
+    def __init__(
+        self,
+        world: World,
+        journal: Journal,
+        fingerprints: Mapping[str, Fingerprint],
+        kept: Kept | None,
+        redo: Callable[[str, str], bool],
+        inputs_of: Callable[[int, int], tuple[str, ...] | None],
+    ) -> None:
+        self.world = world
+        self.journal = journal
+        self.fingerprints = fingerprints
+        self.states = {name: blake2b(b"key 1" + found.digest, digest_size=16) for name, found in fingerprints.items()}
+        self.kept = kept
+        self.redo = redo
+        self.inputs_of = inputs_of
+
+    def key(self, step: str, parts: list[bytes]) -> bytes:
+        """Make the address of a call's result: the code, and the inputs."""
+        state = self.states[step].copy()
+        state.update(b"".join(parts))
+        return state.digest()
+
+    def find(self, nodes: list[Node]) -> list[Result | None]:
+        """Look many nodes up at once."""
+        kept_ids = [self._kept_id(node) for node in nodes]
+        asked = [id for id in kept_ids if id]
+        kept_rows = self.journal.rows(asked) if asked else {}
+        keys = [node.key for node in nodes if node.unit.step is not None and node.unit.step.options.cache]
+        found = self.journal.find(keys) if keys else {}
+        results: list[Result | None] = []
+        for node, kept_id in zip(nodes, kept_ids, strict=True):
+            step = node.unit.step
+            assert step is not None
+            if self.redo(step.name, node.id):
+                results.append(None)
+                continue
+            row = kept_rows.get(kept_id) if kept_id else None
+            result = self._keep(node, row) if row is not None else None
+            if result is None and step.options.cache:
+                for candidate in found.get(node.key, ()):
+                    result = self._serve(node, candidate, read_head(candidate.head))
+                    if result is not None:
+                        break
+            results.append(result)
+        return results
+
+    def _kept_id(self, node: Node) -> int:
+        if self.kept is None:
+            return 0
+        step = node.unit.step
+        assert step is not None
+        scope = self.kept.scopes.get(step.name)
+        if node.instance.key and (scope, node.instance.key) in self.kept.failed:
+            return 0
+        return self.kept.results.get((step.name, node.instance.key), 0)
+
+    def _keep(self, node: Node, row: Row) -> Result | None:
+        head = read_head(row.head)
+        names = self.inputs_of(head.run, head.unit)
+        mine = tuple(binding.name for binding in node.unit.bindings if binding.kind not in ("store", "stream"))
+        if names is None or not _agree(names, head.parts, mine, node.kept):
+            return None
+        return self._serve(node, row, head)
+
+    def _serve(self, node: Node, row: Row, head: Head) -> Result | None:
+        """Check what was read, and that the value and its files are still there."""
+        if head.in_memory:
+            return None
+        if head.reads is not None:
+            eyes = node.eyes().eyes()
+            if any(ask(eyes, query) != answer for query, answer in head.reads):
+                return None
+        if row.value is not None:
+            value = Value(head.digest, row.value)
+        else:
+            blob = self.journal.value(row.id)
+            if blob is None:
+                return None
+            value = Value.stored(head.digest, lambda: self.journal.value(row.id) or blob)
+        if head.has_files and not _files_stand(value):
+            return None
+        if value.digest is None:
+            value.digest = node.key
+        return Result(row.id, head, value)
+
+
+def _files_stand(value: Value) -> bool:
+    try:
+        return digest(value.load()) == value.digest
+    except Exception:
+        return False
+
+
+def _agree(names: tuple[str, ...], parts: bytes, mine: tuple[str, ...], kept: bytes) -> bool:
+    """Compare inputs by name; a parameter left at its default is no input (its part is zeros)."""
+    theirs = {name: parts[8 * n : 8 * n + 8] for n, name in enumerate(names)}
+    ours = {name: kept[8 * n : 8 * n + 8] for n, name in enumerate(mine)}
+    nothing = b"\0" * 8
+    return {name: part for name, part in theirs.items() if part != nothing} == {name: part for name, part in ours.items() if part != nothing}

@@ -1,0 +1,163 @@
+"""Asking the schedule what it would do, with nobody to execute: it cannot disagree with the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from cpgraph.compile import Unit
+from cpgraph.explain import compare
+from cpgraph.flow import PLANNING
+from cpgraph.instances import BLOCKED, CLOSED, PLANNED, Instance
+from cpgraph.nodes import Node
+from cpgraph.results import read_head
+from cpgraph.schedule import Schedule
+
+__all__ = ["Plan", "PlannedStep", "Planner"]
+
+
+@attrs.define
+class PlannedStep:
+    """What would happen to the nodes of one step. seconds: as long as it took when it last ran."""
+
+    name: str
+    cached: int = 0
+    computed: int = 0
+    follows: int = 0
+    closed: int = 0
+    seconds: float = 0.0
+    reasons: dict[str, int] = attrs.field(factory=dict)
+    products: str = ""
+
+
+@attrs.frozen
+class Plan:
+    """What would run, why, and how long. `follows` depend on what would be computed: they run if a value changes."""
+
+    line: str
+    steps: Mapping[str, PlannedStep]
+    unseen: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
+
+    @property
+    def computed(self) -> int:
+        return sum(step.computed for step in self.steps.values())
+
+    @property
+    def seconds(self) -> float:
+        return sum(step.seconds for step in self.steps.values())
+
+    def __str__(self) -> str:
+        rows = [self.line]
+        width = max((len(name) for name in self.steps), default=0)
+        for name, step in self.steps.items():
+            counts = [
+                f"{count:,} {word}"
+                for count, word in (
+                    (step.computed, "to compute"),
+                    (step.follows, "if what is before them changes"),
+                    (step.cached, "as they are"),
+                    (step.closed, "closed"),
+                )
+                if count
+            ]
+            took = f", about {step.seconds:.3g} s" if step.seconds else ""
+            rows.append(f"    {name:<{width}}  {', '.join(counts) or 'not known yet'}{took}{step.products}")
+            for reason, count in sorted(step.reasons.items(), key=lambda entry: -entry[1])[:4]:
+                rows.append(f"    {'':<{width}}    {count:,} × {reason}")
+        rows.extend(f"    not seen: {text}" for text in self.unseen)
+        rows.extend(f"    would fail: {text}" for text in self.failures)
+        return "\n".join(rows)
+
+
+class Planner(Schedule):
+    """The schedule with nobody to execute. `last`: the run of this graph before, to say what differs."""
+
+    last: Any = None
+    fingerprint_of: Any = None
+
+    def plan(self, line: str) -> Plan:
+        self.flow.bad = PLANNED
+        self.steps = {unit.step.name: PlannedStep(unit.step.name) for unit in self.compiled.units if unit.step is not None}
+        self.problems: list[str] = []
+        self.flow.begin()
+        while True:
+            self._look_up_ready()
+            self._open_fresh()
+            if self.flow.ready or any(self.flow.fresh):
+                continue
+            if not self._settle():
+                break
+        for scope in self.compiled.scopes[1:]:
+            self._tell_product(scope.index)
+        unseen = tuple(f"{name}: {text}" for name, found in self.results.fingerprints.items() for text in (*found.unseen, *found.handles))
+        return Plan(line, self.steps, unseen, tuple(self.problems))
+
+    def _tell_product(self, scope: int) -> None:
+        chain = self.compiled.scopes[scope].chain
+        if len(chain) < 2:
+            return
+        counts = [str(max((len(fan.instances) for fan in self.flow.open_fans[index]), default=0)) for index in chain]
+        for index in self.compiled.scopes[scope].units:
+            step = self.compiled.units[index].step
+            if step is not None:
+                self.steps[step.name].products = f" ({' × '.join(counts)})"
+
+    def _queue(self, node: Node) -> None:
+        step = node.unit.step
+        assert step is not None
+        planned = self.steps[step.name]
+        planned.computed += 1
+        reason, seconds = self._reason(node)
+        planned.seconds += seconds
+        planned.reasons[reason] = planned.reasons.get(reason, 0) + 1
+        self.flow.end(node.unit, node.instance, PLANNED, PLANNING)
+
+    def _reason(self, node: Node) -> tuple[str, float]:
+        step = node.unit.step
+        assert step is not None
+        if self.results.redo(step.name, node.id):
+            return "asked for (redo)", 0.0
+        last = self.last
+        index = last.line.by_step.get(step.name, {}).get(node.instance.key) if last is not None else None
+        if last is None or index is None:
+            return "new: there is no result for it yet", 0.0
+        entry = last.line.entry(index)
+        if entry.ended not in ("computed", "cached"):
+            return f"{entry.ended} in run {last.row.number}", 0.0
+        row = self.journal.rows([entry.result]).get(entry.result)
+        if row is None:
+            return "its result is not there any more", 0.0
+        head = read_head(row.head, plain=True)
+        reasons = []
+        if self.fingerprint_of(head.run, head.unit) != self.results.fingerprints[step.name].digest.hex():
+            reasons.append("its code was edited")
+        mine = tuple(binding.name for binding in node.unit.bindings if binding.kind not in ("store", "stream"))
+        reasons.extend(compare(mine, node.kept, self.results.inputs_of(head.run, head.unit) or (), head.parts))
+        if head.reads is not None and not reasons:
+            reasons.append("what it read in the store has another answer")
+        return "; ".join(reasons) or "its result is not in the cache", head.seconds
+
+    def _finish(self, node: Node, result: Any, ended: int) -> None:
+        step = node.unit.step
+        assert step is not None
+        self.steps[step.name].cached += 1
+        super()._finish(node, result, ended)
+
+    def ended(self, unit: Unit, instance: Instance, how: int, reason: str) -> None:
+        assert unit.step is not None
+        planned = self.steps[unit.step.name]
+        if how == CLOSED:
+            planned.closed += 1
+        elif how in (BLOCKED, PLANNED):
+            planned.follows += 1
+
+    def _put_failure(self, node: str, step: str, instance: Instance, outcome: Any, attempts: int) -> int:
+        self.problems.append(f"{node}: {type(outcome.error).__name__}: {outcome.error}")
+        return 0
+
+    def commit(self) -> None:
+        """Nothing is committed: nothing was done."""
+        self.entries = type(self.entries)()

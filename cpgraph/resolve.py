@@ -1,0 +1,300 @@
+"""Deciding what each parameter gets: once, when the graph compiles (design §3.3, rules N4–N9).
+
+A parameter must fit exactly one row of the table; two that fit, or none, is a `CompileError` with the nearest name.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from cpgraph.annotations import assignable, describe
+from cpgraph.errors import CompileError, nearest
+from cpgraph.events import Stream
+from cpgraph.models import field_types, is_model
+from cpgraph.steps import EMPTY, Parameter, parameters_of
+from cpgraph.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Binding", "Resolver"]
+
+
+@attrs.frozen
+class Binding:
+    """What a parameter gets. kind: "record", "field", "item", "step", "joined", "store", "stream" or "param".
+
+    level: of the `each` whose record or item it is. unit: the step named. levels: how many lists of a joined
+    value lie in each other. as_dict: `{id: value}` instead of lists.
+    """
+
+    kind: str
+    name: str
+    level: int = 0
+    field: str = ""
+    unit: int = -1
+    levels: int = 0
+    as_dict: bool = False
+    default: Any = EMPTY
+
+
+class Resolver:
+    """Knows a graph's names; gives bindings."""
+
+    MISSING: Final = type("Missing", (), {"__repr__": lambda self: "(required)"})()
+
+    def __init__(
+        self,
+        units: Sequence[Any],
+        scopes: Sequence[Any],
+        steps: Mapping[str, int],
+        models: Mapping[str, type],
+        declared: dict[str, Any],
+    ) -> None:
+        self.units = units
+        self.scopes = scopes
+        self.steps = steps
+        self.models = models
+        self.declared = declared
+        self.given = frozenset(declared)
+        self.asked: set[str] = set()
+        self.annotations: dict[str, Any] = {}
+        self.fields: dict[type, dict[str, Any]] = {}
+        self.checks: list[tuple[str, str, str, Any, Any, bool]] = []
+
+    def fields_of(self, model: type) -> dict[str, Any]:
+        if model not in self.fields:
+            self.fields[model] = field_types(model)
+        return self.fields[model]
+
+    def bind_step(self, unit: Any) -> tuple[Binding, ...]:
+        step = unit.step
+        what = f"step {step.name!r}"
+        bindings = self.bind(step.parameters, unit.scope, what, step.where, step.inputs, own=unit)
+        if step.options.sets is not None:
+            self._check_sets(unit)
+        return bindings
+
+    def bind(
+        self, parameters: Iterable[Parameter], scope: int, what: str, where: str, inputs: Mapping[str, str], own: Any
+    ) -> tuple[Binding, ...]:
+        bindings = []
+        for parameter in parameters:
+            if parameter.name in inputs:
+                source = inputs[parameter.name]
+                if source not in self.steps:
+                    raise CompileError(
+                        f"{what} is to get {parameter.name!r} from {source!r}: no step of this graph is called that.{nearest(source, self.steps)}",
+                        {"declared": where},
+                        "name a step of the same graph in inputs=.",
+                    )
+                binding = self.bind_value(source, scope, parameter.name, parameter.annotation)
+                self._check_value(binding, parameter, what, where)
+            else:
+                binding = self._bind_one(parameter, scope, what, where, own)
+            bindings.append(binding)
+        return tuple(bindings)
+
+    def bind_predicate(self, scope: Any, predicate: Callable[..., Any]) -> tuple[Binding, ...]:
+        """Bind what the predicate of a `where` asks for beside the record it is asked about."""
+        what = f"the predicate of each=cp.where({scope.model.__name__}, …)"
+        parameters, _ = parameters_of(predicate, what)
+        where = scope.place.where
+        if not parameters:
+            raise CompileError(f"{what} takes no parameter", {"pipeline": where}, "its first parameter is the record asked about.")
+        bindings = self.bind(parameters[1:], scope.parent, what, where, {}, own=None)
+        if any(binding.kind == "store" for binding in bindings):
+            raise CompileError(f"{what} asks for the store", {"pipeline": where}, "ask for the record and for what stands around it.")
+        return bindings
+
+    def bind_value(self, name: str, scope: int, parameter: str, annotation: Any = EMPTY) -> Binding:
+        """Bind a parameter to a step's value, or to those of all its instances (rule V2)."""
+        unit = self.steps[name]
+        mine, theirs = self.scopes[scope].chain, self.scopes[self.units[unit].scope].chain
+        shared = 0
+        for one, other in zip(mine, theirs, strict=False):
+            if one != other:
+                break
+            shared += 1
+        levels = len(theirs) - shared
+        if not levels:
+            return Binding("step", parameter, unit=unit)
+        return Binding("joined", parameter, unit=unit, levels=levels, as_dict=_is_mapping(annotation))
+
+    def is_guard(self, parameters: Iterable[Parameter]) -> bool:
+        return any(_asks_store(parameter) for parameter in parameters)
+
+    def _bind_one(self, parameter: Parameter, scope: int, what: str, where: str, own: Any) -> Binding:
+        name = parameter.name
+        own_name = own.step.name if own is not None else None
+        rows = self._rows(parameter, scope, own_name)
+        if parameter.optional:
+            return self._bind_default(parameter, rows, what, where)
+        if len(rows) > 1 and {row.kind for row, _ in rows} == {"field", "step"}:
+            rows = self._set_field(rows)
+        if len(rows) == 1:
+            binding = rows[0][0]
+            self._check_row(binding, parameter, scope, what, where)
+            return binding
+        if rows:
+            raise CompileError(
+                f"{what} asks for {name!r}, which can be two things",
+                {"declared": where, **{f"it is {n}": said for n, (_, said) in enumerate(rows, 1)}},
+                "rename one of them, or say which with cp.alias(…, inputs={…}).",
+            )
+        chain = [self.scopes[index] for index in self.scopes[scope].chain]
+        known = [*self.steps, *self.declared, *(each.item for each in chain if each.item)]
+        fields = [field for each in chain if each.model for field in self.fields_of(each.model)]
+        of = f"field of {' or '.join(each.model.__name__ for each in chain if each.model)}, " if fields else ""
+        hint = nearest(name, [*known, *fields])
+        mend = "name a field, a step, an item or a declared parameter, or give the parameter a default."
+        if name == "record" or is_model(parameter.annotation):
+            mend = "run the pipeline each= record of that model, or name a step that gives it."
+        raise CompileError(
+            f"{what} asks for {name!r}: no {of}earlier step or parameter is called that.{hint}", {"declared": where}, mend
+        )
+
+    def _rows(self, parameter: Parameter, scope: int, own_name: str | None) -> list[tuple[Binding, str]]:
+        name, annotation = parameter.name, parameter.annotation
+        chain = [self.scopes[index] for index in self.scopes[scope].chain]
+        rows: list[tuple[Binding, str]] = []
+        if _asks_store(parameter):
+            rows.append((Binding("store", name), "the store"))
+        elif annotation is Stream or annotation in ("Stream", "cp.Stream") or (name == "stream" and not parameter.annotated):
+            rows.append((Binding("stream", name), "the stream"))
+        else:
+            for each in reversed(chain):
+                if each.model is not None and (
+                    annotation is each.model
+                    or annotation == each.model.__name__
+                    or (name == "record" and not parameter.annotated)
+                ):
+                    rows.append((Binding("record", name, level=each.level), f"the record, {each.model.__name__}"))
+                    break
+        for each in reversed(chain):
+            if each.model is not None and name in self.fields_of(each.model):
+                rows.append((Binding("field", name, level=each.level, field=name), f"the field of {each.model.__name__}"))
+                break
+        for each in reversed(chain):
+            if each.item == name:
+                rows.append((Binding("item", name, level=each.level), f"the item of each={{{name!r}: …}}"))
+                break
+        if name in self.steps and name != own_name:
+            rows.append((self.bind_value(name, scope, name, annotation), f"the step at {self.units[self.steps[name]].step.where}"))
+        if name in self.given:
+            rows.append((Binding("param", name), "the parameter declared in Graph(params=…)"))
+            self.asked.add(name)
+            self._annotate(parameter)
+        return rows
+
+    def _set_field(self, rows: list[tuple[Binding, str]]) -> list[tuple[Binding, str]]:
+        """A step that sets the field of its own name is that field afterwards: no clash (rule N4)."""
+        step = next(row for row, _ in rows if row.kind == "step")
+        if self.units[step.unit].step.options.sets != step.name:
+            return rows
+        return [(attrs.evolve(row, unit=step.unit), said) for row, said in rows if row.kind == "field"]
+
+    def _bind_default(self, parameter: Parameter, rows: list[tuple[Binding, str]], what: str, where: str) -> Binding:
+        name = parameter.name
+        clash = [said for row, said in rows if row.kind not in ("param", "store", "stream")]
+        if clash:
+            raise CompileError(
+                f"{what} gives {name!r} a default, and {name!r} is also {clash[0]}",
+                {"declared": where},
+                "a parameter with a default is a run parameter and nothing else: take the default away, rename it, "
+                "or say what it gets with cp.alias(…, inputs={…}).",
+            )
+        self.asked.add(name)
+        if name not in self.given:
+            self.declared[name] = parameter.default
+        self._annotate(parameter)
+        return Binding("param", name, default=parameter.default)
+
+    def _annotate(self, parameter: Parameter) -> None:
+        if parameter.annotated:
+            self.annotations.setdefault(parameter.name, parameter.annotation)
+
+    # Annotations, from step to step and against fields
+
+    def _check_row(self, binding: Binding, parameter: Parameter, scope: int, what: str, where: str) -> None:
+        if binding.kind == "field" and parameter.annotated:
+            model = self.scopes[self.scopes[scope].chain[binding.level - 1]].model
+            self.checks.append((what, where, parameter.name, self.fields_of(model)[binding.field], parameter.annotation, True))
+        elif binding.kind in ("step", "joined"):
+            self._check_value(binding, parameter, what, where)
+
+    def _check_value(self, binding: Binding, parameter: Parameter, what: str, where: str) -> None:
+        returns = self.units[binding.unit].step.returns
+        if not parameter.annotated:
+            return
+        if binding.kind == "joined":
+            returns = dict if binding.as_dict else list
+        if returns is not EMPTY:
+            self.checks.append((what, where, parameter.name, returns, parameter.annotation, False))
+
+    def check_annotations(self) -> None:
+        for what, where, name, source, target, is_field in self.checks:
+            if _is_change(source):
+                continue
+            if not assignable(source, target, filled=is_field):
+                raise CompileError(
+                    f"{what} takes {name!r} as {describe(target)}, and gets {describe(source)}",
+                    {"declared": where},
+                    "make the two annotations agree.",
+                )
+
+    def _check_sets(self, unit: Any) -> None:
+        step = unit.step
+        model = next((self.scopes[s].model for s in reversed(self.scopes[unit.scope].chain) if self.scopes[s].model is not None), None)
+        if model is None:
+            raise CompileError(
+                f"step {step.name!r} sets {step.options.sets!r}, but stands in no pipeline that runs each= record",
+                {"declared": step.where},
+                "run its pipeline each= model, or return the value without sets=.",
+            )
+        fields = self.fields_of(model)
+        if step.options.sets not in fields or step.options.sets == "id":
+            raise CompileError(
+                f"step {step.name!r} sets {step.options.sets!r}, which is no field of {model.__name__} that can be written."
+                f"{nearest(step.options.sets, fields)}",
+                {"declared": step.where, "fields": ", ".join(name for name in fields if name != "id")},
+                "name a field of the record.",
+            )
+        if step.returns is not EMPTY:
+            self.checks.append(
+                (f"step {step.name!r} sets the field {step.options.sets!r} and", step.where, step.options.sets, step.returns, fields[step.options.sets], False)
+            )
+
+    def check_parameters(self) -> None:
+        """Refuse a declared parameter that nobody asks for (rule N7)."""
+        for name in self.given - self.asked:
+            raise CompileError(
+                f"parameter {name!r} is declared, and no step, condition, guard or predicate asks for it",
+                {"declared": "Graph(params=…)"},
+                "name it as a parameter of a step, or do not declare it.",
+            )
+
+
+def _asks_store(parameter: Parameter) -> bool:
+    annotation = parameter.annotation
+    return annotation is Store or annotation in ("Store", "cp.Store") or (parameter.name == "store" and not parameter.annotated)
+
+
+def _is_mapping(annotation: Any) -> bool:
+    origin = typing.get_origin(annotation) or annotation
+    return isinstance(origin, type) and issubclass(origin, Mapping)
+
+
+def _is_change(annotation: Any) -> bool:
+    """Tell whether a step is annotated as returning changes: what its value is, the annotation then does not say."""
+    from_change = {"Create", "Update", "Delete", "Result"}
+    if isinstance(annotation, type):
+        return annotation.__module__ == "cpgraph.models" and annotation.__name__ in from_change
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is not None:
+        return any(_is_change(argument) for argument in typing.get_args(annotation))
+    return False

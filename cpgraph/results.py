@@ -1,0 +1,140 @@
+"""How results and lines of runs are laid out in the journal: packed rows, with the parts of each key.
+
+A *head* says who made a result, when, from which inputs (8 bytes for each), what it read and changed; the value
+lies beside it. An *entry* says how one node of a run ended and which result it has. Changes and records are kept as
+plain fields, so that history can be shown without the user's code.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Sequence
+from typing import Any, Final
+
+import attrs
+
+from cpgraph.pickles import dumps, loads, loads_plain
+
+__all__ = ["ENDINGS", "Entries", "Head", "read_head", "write_head"]
+
+ENDINGS: Final = ("computed", "cached", "failed", "blocked", "closed")
+
+FIXED: Final = struct.Struct("<IIdfBB")
+HAS_DIGEST: Final = 1
+HAS_MORE: Final = 2
+IN_MEMORY: Final = 4
+HAS_FILES: Final = 8
+PART: Final = 8
+DEFAULT_PART: Final = b"\0" * PART
+
+
+@attrs.frozen
+class Head:
+    """What is kept of a result beside its value.
+
+    `run`, `unit`: the run and unit that made it, whose meta names its step, fingerprint and inputs. `parts`: the
+    first 8 bytes of each input's digest. `reads`: (question, digest of the answer). `in_memory`: the value is not
+    in the journal, since it does not pickle.
+    """
+
+    run: int
+    unit: int
+    started: float
+    seconds: float
+    digest: bytes | None
+    parts: bytes
+    changes: tuple[tuple[Any, ...], ...] = ()
+    shape: str = "value"
+    reads: tuple[tuple[Any, bytes], ...] | None = None
+    in_memory: bool = False
+    has_files: bool = False
+
+
+def write_head(head: Head) -> bytes:
+    """Pack a head.
+
+    >>> head = Head(1, 2, 0.0, 0.5, b"0123456789abcdef", b"\\0" * 8)
+    >>> read_head(write_head(head)) == head
+    True
+    """
+    more = bool(head.changes or head.reads is not None or head.shape != "value")
+    flags = (HAS_DIGEST if head.digest is not None else 0) | (HAS_MORE if more else 0) | (IN_MEMORY if head.in_memory else 0)
+    flags |= HAS_FILES if head.has_files else 0
+    fixed = FIXED.pack(head.run, head.unit, head.started, head.seconds, flags, len(head.parts) // PART)
+    tail = dumps((head.changes, head.shape, head.reads)) if more else b""
+    return fixed + (head.digest or b"") + head.parts + tail
+
+
+def read_head(packed: bytes, plain: bool = False) -> Head:
+    """Unpack a head; `plain` imports nothing of the user's."""
+    run, unit, started, seconds, flags, count = FIXED.unpack_from(packed)
+    at = FIXED.size
+    digest = None
+    if flags & HAS_DIGEST:
+        digest = packed[at : at + 16]
+        at += 16
+    parts = packed[at : at + count * PART]
+    at += count * PART
+    in_memory, has_files = bool(flags & IN_MEMORY), bool(flags & HAS_FILES)
+    if not flags & HAS_MORE:
+        return Head(run, unit, started, seconds, digest, parts, in_memory=in_memory, has_files=has_files)
+    changes, shape, reads = (loads_plain if plain else loads)(packed[at:])
+    return Head(run, unit, started, seconds, digest, parts, changes, shape, reads, in_memory, has_files)
+
+
+class Entries:
+    """How the nodes of one commit ended, as columns."""
+
+    def __init__(self) -> None:
+        self.units = array("I")
+        self.ended = bytearray()
+        self.versions = bytearray()
+        self.results = array("Q")
+        self.keys: list[tuple[Any, ...]] = []
+        self.extras: dict[int, dict[str, Any]] = {}
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+    def add(self, unit: int, key: tuple[Any, ...], ended: int, result: int, version: int, extra: dict[str, Any] | None) -> None:
+        """Take one node. version: 0 none, 1 one of its own, 2 one shared with the others of this commit."""
+        if extra:
+            self.extras[len(self.units)] = extra
+        self.units.append(unit)
+        self.ended.append(ended)
+        self.results.append(result)
+        self.versions.append(version)
+        self.keys.append(key)
+
+    def numbers(self) -> list[int]:
+        """Give for each entry which version of this commit it belongs to, from 1; 0 is the one before.
+
+        Nodes whose results were taken from the cache share a version as long as they follow each other.
+        """
+        found, count, sharing = [], 0, False
+        for version in self.versions:
+            if version == 1 or (version == 2 and not sharing):
+                count += 1
+            if version:
+                sharing = version == 2
+            found.append(count)
+        return found
+
+    def pack(self) -> bytes:
+        keys: Sequence[Any] = self.keys
+        if all(len(key) == 1 for key in keys):
+            keys = [key[0] for key in keys]
+        return dumps((self.units.tobytes(), bytes(self.ended), bytes(self.versions), self.results.tobytes(), keys, self.extras))
+
+    @classmethod
+    def unpack(cls, body: bytes, plain: bool = False) -> Entries:
+        units, ended, versions, results, keys, extras = (loads_plain if plain else loads)(body)
+        entries = cls()
+        entries.units.frombytes(units)
+        entries.ended = bytearray(ended)
+        entries.versions = bytearray(versions)
+        entries.results.frombytes(results)
+        entries.keys = [key if type(key) is tuple else (key,) for key in keys]
+        entries.extras = extras
+        return entries
