@@ -24,8 +24,9 @@ from typing import Any, NamedTuple
 
 import attrs
 
+from cpgraph.digest import digest
 from cpgraph.errors import RecordNotFound
-from cpgraph.models import Change, Create, Delete, Files, Result, Update, is_model, model_name
+from cpgraph.models import Change, Create, Delete, File, Files, Result, Update, is_model, model_name
 from cpgraph.pipelines import Group, Pipeline, Selection
 from cpgraph.steps import Alias, Parameter, Step, parameters_of, read_step, step_name
 
@@ -37,7 +38,7 @@ class Rejected(Exception):
     """A node's changes were refused (C3, C4, V1) for another reason than a record that is not there."""
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Part:
     """A place in the graph: a step, a pipeline, or a group (a list, and the graph itself)."""
 
@@ -49,21 +50,16 @@ class Part:
     predicate: tuple[Parameter, ...] = ()  # of open=
     asked: tuple[Parameter, ...] = ()  # of where(), without the record asked about
 
-    @property
-    def around(self) -> list[Part]:  # from the graph down to the part itself
-        return [*(self.up.around if self.up else []), self]
+    around: list[Part] = attrs.field(init=False)  # from the graph down to the part itself
+    levels: list[Part] = attrs.field(init=False)  # the each-pipelines strictly around it
+    each: Any = attrs.field(init=False)
+    model: type | None = attrs.field(init=False)
 
-    @property
-    def each(self) -> Any:
-        return self.what.each if isinstance(self.what, Pipeline) else None
-
-    @property
-    def model(self) -> type | None:
-        return self.each.model if isinstance(self.each, Selection) else self.each if isinstance(self.each, type) else None
-
-    @property
-    def levels(self) -> list[Part]:  # the each-pipelines strictly around it
-        return [part for part in self.around[:-1] if part.each is not None]
+    def __attrs_post_init__(self) -> None:
+        self.around = [*(self.up.around if self.up else []), self]
+        self.levels = [part for part in self.around[:-1] if part.each is not None]
+        self.each = self.what.each if isinstance(self.what, Pipeline) else None
+        self.model = self.each.model if isinstance(self.each, Selection) else self.each if isinstance(self.each, type) else None
 
     def skips(self) -> bool:
         return isinstance(self.what, Pipeline) and self.what.on_error == "skip"
@@ -119,6 +115,7 @@ class Outcome:
     ended: dict[str, str]
     failures: list[tuple[str, str]]
     joined: dict[str, dict[str, Any]]
+    clock: bool  # something in it is left to time, whatever the rules say: not to be compared
     reads: dict[str, list[Any]]  # what each node was given: arguments, and answers of the store
 
 
@@ -163,6 +160,9 @@ class _Run:
         self.errors: list[tuple[str, Task]] = []
         self.conflicts: list[Conflict] = []
         self.log: list[Write] = []
+        self.unseen: set[tuple[Part, Ids, Key]] = set()
+        self.ages: dict[Any, dict[Key, float]] = {}  # of the task and log looked at last, and its keys
+        self.keys: dict[Any, tuple[Any, ...]] = {}
         self.joins: dict[str, dict[str, Any]] = {}
         self.reads: dict[str, list[Any]] = {}
 
@@ -416,24 +416,40 @@ class _Run:
 
     def creators(self, key: Key, task: Task | None) -> list[Write]:
         every = [w for w in self.log if w.key == key and w.kind == "create"]
-        return [w for w in every if task is None or w.task in self.anc[task]] or every
+        if seen := [w for w in every if task is None or w.task in self.anc[task]]:
+            return seen
+        assert task is not None
+        if key not in self.records(task):
+            return every
+        made = [n for n, level in enumerate(self.levels(task)) if (level.model, task.ids[n]) == key]
+        pipe, ids = self.levels(task)[made[0]], task.ids[: made[0]]  # its own record, made by nodes that it does not see
+        self.unseen.add((pipe, ids, key))
+        return [w for w in every if self.takes(pipe, ids, w)]
 
-    def generation(self, key: Key, task: Task | None, seen: tuple[Key, ...] = ()) -> float:
-        if key in self.initial:
-            return 0
-        if key in seen:
-            return float("inf")
-        return 1 + min(self.age(w, task, (*seen, key)) for w in self.creators(key, task))
+    def generations(self, task: Task | None) -> dict[Key, float]:
+        """How many creations lie between each record and the data: the least that any of its creators makes it."""
+        found: dict[Key, float] = dict.fromkeys(self.initial, 0)
+        made = {w.key: self.creators(w.key, task) for w in self.log if w.kind == "create" and w.key not in found}
+        for _ in made:
+            for key, writes in made.items():
+                found[key] = 1 + min(self.age(w, found) for w in writes)
+        return found
 
-    def age(self, write: Write, task: Task | None, seen: tuple[Key, ...] = ()) -> float:
-        return max([0, *(self.generation(key, task, seen) for key in self.records(write.task))])
+    def age(self, write: Write, generations: dict[Key, float]) -> float:
+        return max([0, *(generations.get(key, float("inf")) for key in self.records(write.task))])
 
     def record_key(self, key: Key, task: Task | None) -> tuple[Any, ...]:
         if key in self.initial:
             return 0, list(self.initial).index(key)
-        age = self.generation(key, task)
-        first = [w for w in self.creators(key, task) if age == 1 + self.age(w, task)]
-        return age, *min((self.node_key(w.task, task), w.ordinal) for w in first)
+        if (task, len(self.log), key) not in self.keys:
+            if (task, len(self.log)) not in self.ages:
+                self.ages = {(task, len(self.log)): self.generations(task)}
+                self.keys = {}
+            ages = self.ages[task, len(self.log)]
+            first = [w for w in self.creators(key, task) if ages[key] == 1 + self.age(w, ages)]
+            least = min((self.node_key(w.task, task), w.ordinal) for w in first)
+            self.keys[task, len(self.log), key] = (ages[key], *least)
+        return self.keys[task, len(self.log), key]
 
     def node_key(self, at: Task, task: Task | None = None) -> tuple[Any, ...]:
         """The place of a node in graph order: the places of its parts, and inside an each that of its record or item."""
@@ -643,17 +659,21 @@ class _Run:
         except _Missing:
             return False
 
+    def takes(self, pipe: Part, ids: Ids, write: Write) -> bool:
+        opening, creator = Task("open", pipe, ids), write.task
+        if pipe.model is not write.key[0] or creator in self.anc[opening]:
+            return False
+        if opening in self.anc[creator] and pipe not in creator.part.around:
+            return False  # the creator comes after the pipeline
+        levels = enumerate(pipe.levels)  # else: made inside another outer instance
+        return all(creator.ids[n] == ids[n] for n, level in levels if level in creator.part.around)
+
     def offer(self, pipe: Part, ids: Ids, write: Write) -> None:
         """A record was created: does an open each take it in, and where does its instance belong (E1, E2)?"""
-        opening, creator = Task("open", pipe, ids), write.task
-        if pipe.model is not write.key[0] or creator in self.anc[opening] or self.see(opening, write.key) is not None:
+        opening = Task("open", pipe, ids)
+        if not self.takes(pipe, ids, write) or self.see(opening, write.key) is not None:
             return
-        if opening in self.anc[creator] and pipe not in creator.part.around:
-            return  # the creator comes after the pipeline
-        for n, level in enumerate(pipe.levels):
-            if level in creator.part.around and creator.ids[n] != ids[n]:
-                return  # made inside another outer instance
-        home, _ = self.smallest(opening, creator)
+        home, _ = self.smallest(opening, write.task)
         found = self.instances[pipe, ids]
         if (there := found.get(write.key[1])) is not None:
             there.home = max(there.home, home, key=lambda part: len(part.around))  # of several creators, the smallest part
@@ -662,10 +682,19 @@ class _Run:
 
     # The answer
 
+    def clock(self) -> bool:
+        """Unordered creates of one id with different content (C1), or the place of a node's own record that several made."""
+        creates = [w for w in self.log if w.kind == "create"]
+        makers = [[w for w in creates if w.key == key and self.takes(pipe, ids, w)] for pipe, ids, key in self.unseen]
+        pairs = [(a, b) for a in creates for b in creates if a.key == b.key and a.fields != b.fields]
+        unlike = any(not self.before(a, b) and not self.before(b, a) for a, b in pairs)
+        return unlike or any(len(found) > 1 for found in makers)
+
     def name(self, task: Task) -> str:
-        name = task.part.what.name if not isinstance(task.part.what, Group) else ""
         inner = f"[{','.join(map(id_text, task.ids))}]" if task.ids else ""
-        return f"{name}{inner}" if task.kind == "node" else f"{task.kind} {id(task.part)}{inner}"
+        if isinstance(task.part.what, Step):
+            return f"{task.part.what.name}{inner}"
+        return f"{task.kind} {'.'.join(str(part.index) for part in task.part.around)}{inner}"
 
     def outcome(self) -> Outcome:
         nodes = [task for task in self.ended if task.kind == "node"]
@@ -685,15 +714,18 @@ class _Run:
             ended={self.name(t): self.ended[t] for t in nodes},
             failures=sorted(failures),
             joined=self.joins,
+            clock=self.clock(),
             reads={self.name(t): self.reads[self.name(t)] for t in nodes if self.ended[t] in ("computed", "failed")},
         )
 
 
 def item_id(item: Any) -> Any:
-    """The id an item has (E3); what has none of its own would need a digest, which the random programs do without."""
+    """The id an item has (E3)."""
     if isinstance(item, int) or (isinstance(item, str) and len(item) <= 64):
         return item
-    return item.id
+    if isinstance(item, File):
+        return item.path
+    return item.id if hasattr(item, "id") else digest(item).hex()[:16]
 
 
 class _Missing(Exception):
