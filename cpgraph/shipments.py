@@ -22,7 +22,7 @@ import attrs
 from cpgraph.errors import CpgraphError
 from cpgraph.events import ABSENT
 from cpgraph.execute import Call, Outcome, Push, Target, perform, text_of
-from cpgraph.fingerprint import Fingerprinter
+from cpgraph.fingerprint import Fingerprinter, Part
 from cpgraph.names import main_name, qualified_name, resolve
 from cpgraph.pickles import dumps, loads, named
 
@@ -168,7 +168,7 @@ def _crate(target: Target) -> Crate:
     where = reference(target.function)
     try:
         if where is None:
-            return Crate(attrs.evolve(bare, fingerprint=b""), None, by_value(target.function))
+            return Crate(bare, None, by_value(target.function))
         return Crate(bare, where, state=by_value((target.track, target.inputs)))
     except Exception as error:
         return Crate(bare, where, problem=text_of(error))
@@ -213,7 +213,9 @@ class Opened:
         try:
             function = resolve(*crate.where) if crate.where else pickle.loads(crate.code)
             target = attrs.evolve(crate.target, function=function)
-            return self._edited(target, *loads(crate.state)) or target if crate.where and target.fingerprint else target
+            if not target.fingerprint:
+                return target
+            return (self._differs(target, *loads(crate.state)) if crate.where else self._helper_differs(target)) or target
         except BaseException as error:
             return CpgraphError(
                 f"step {name!r} is not found in the process that was to run it",
@@ -221,24 +223,27 @@ class Opened:
                 "if its file was edited while the run went on, go on with `resume`; else see that it can be imported there.",
             )
 
-    def _edited(self, target: Target, track: tuple[Any, ...], inputs: tuple[type, ...]) -> CpgraphError | None:
+    def _differs(self, target: Target, track: tuple[Any, ...], inputs: tuple[type, ...]) -> CpgraphError | None:
         """Compare the code that was found with the code that the run is about (rule K2)."""
         found = self._fingerprinter.fingerprint(target.function, version=target.version, track=track, inputs=inputs)
         if found.digest == target.fingerprint:
             return None
         others = [part for part in found.parts if part.digest not in target.parts]
-        facts = {"step": target.where, "differs": ", ".join(part.name for part in others[:5]) or "what it reaches"}
-        if others and all(part.kind not in CODE for part in others):
-            return CpgraphError(
-                f"step {target.name!r} found other module state in the process that was to run it",
-                facts,
-                "module state set outside of the import does not travel: make it a parameter (Graph(params=…)).",
-            )
+        if not others or any(part.kind in CODE for part in others):
+            return _edited(target, others)
         return CpgraphError(
-            f"step {target.name!r} was edited while the run went on",
-            facts,
-            "go on with `resume`. (If nothing was edited, it is module state set outside of the import: make it a parameter.)",
+            f"step {target.name!r} found other module state in the process that was to run it",
+            {"step": target.where, "differs": ", ".join(part.name for part in others[:5])},
+            "module state set outside of the import does not travel: make it a parameter (Graph(params=…)).",
         )
+
+    def _helper_differs(self, target: Target) -> CpgraphError | None:
+        """Compare what a function that came by value finds here by name; the rest of it is as it was sent."""
+        found = self._fingerprinter.fingerprint(target.function, version=target.version)
+        sent = {main_name(), "__main__", qualified_name(target.function).partition(":")[0]}
+        helpers = [part for part in found.parts if part.kind in CODE and part.name.partition(":")[0] not in sent]
+        others = [part for part in helpers if part.digest not in target.parts]
+        return _edited(target, others) if others else None
 
     def perform(self, token: int, place: int, blob: bytes, push: Push) -> Outcome:
         """Run a call that has arrived, and tell how it ended; never raises."""
@@ -255,6 +260,14 @@ class Opened:
 
 
 CODE: Final = frozenset({"step", "function", "class"})
+
+
+def _edited(target: Target, parts: Sequence[Part]) -> CpgraphError:
+    return CpgraphError(
+        f"step {target.name!r} was edited while the run went on",
+        {"step": target.where, "differs": ", ".join(part.name for part in parts[:5]) or "what it reaches"},
+        "go on with `resume`. (If nothing was edited, it is module state set outside of the import: make it a parameter.)",
+    )
 
 
 def _refused(token: int, error: CpgraphError) -> Outcome:
