@@ -73,6 +73,15 @@ class Node:
         return node_id(self.unit.step.name, self.instance.key)
 
     @property
+    def work(self) -> tuple[bytes, int]:
+        """What is done once if several want it at the same time: this call of this function.
+
+        Two functions that happen to be written alike (two barriers) are two works while neither has a result.
+        """
+        assert self.unit.step is not None
+        return self.key, id(self.unit.step.function)
+
+    @property
     def over(self) -> bool:
         """Tell whether it ended without a call, with its instance or part."""
         return bool(self.instance.ended[self.unit.slot])

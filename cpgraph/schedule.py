@@ -109,7 +109,7 @@ class Schedule:
         self.returned: SimpleQueue[Any] = SimpleQueue()
         self.lanes: dict[str, Lane] = {}
         self.in_flight: dict[int, tuple[Node, Lane]] = {}
-        self.working: dict[bytes, Node] = {}
+        self.working: dict[tuple[bytes, int], Node] = {}
         self.timers: list[tuple[float, int, Callable[[], None]]] = []
         self.tokens = itertools.count()
         self.entries = Entries()
@@ -302,11 +302,10 @@ class Schedule:
         step = node.unit.step
         assert step is not None
         if step.options.cache:
-            leader = self.working.get(node.key)
-            if leader is not None and leader is not node:
+            leader = self.working.setdefault(node.work, node)
+            if leader is not node:
                 leader.followers.append(node)
                 return
-            self.working[node.key] = node
         lane = self._lane(node.unit)
         (lane.going if node.instance.begun or not node.instance.key else lane.first).append(node)
 
@@ -420,8 +419,8 @@ class Schedule:
 
     def _drop(self, node: Node) -> None:
         """Forget a node that will not be computed now; those that waited for the same work are looked up again."""
-        if self.working.get(node.key) is node:
-            del self.working[node.key]
+        if self.working.get(node.work) is node:
+            del self.working[node.work]
         for follower in node.followers:
             self.flow.ready.append((follower.unit, follower.instance))
         node.followers = []
@@ -598,8 +597,8 @@ class Schedule:
     def _keep(self, node: Node, head: Head, value: Value) -> int:
         step = node.unit.step
         assert step is not None
-        if self.working.get(node.key) is node:
-            del self.working[node.key]
+        if self.working.get(node.work) is node:
+            del self.working[node.work]
         if value.problem:
             return self.journal.put(None, write_head(head), None)
         return self.journal.put(node.key if step.options.cache else None, write_head(head), value.blob_bytes())
@@ -669,8 +668,8 @@ class Schedule:
         unit, instance = node.unit, node.instance
         if instance.ended[unit.slot]:
             return
-        if self.working.get(node.key) is node:
-            del self.working[node.key]
+        if self.working.get(node.work) is node:
+            del self.working[node.work]
         row = self._put_failure(node.id, unit.name, instance, outcome, max(node.attempts, 1))
         self._end_entry(node, FAILED_END, row, 0, outcome.seconds, None)
         self.flow.end(unit, instance, FAILED, node.id)

@@ -214,8 +214,12 @@ class View:
             yield row, state
 
     def _rank(self, row: Row) -> Rank:
-        ranks = [created_rank(write) for write in row.writes if write.kind == "create" and self.sees(write)]
-        return min(ranks) if len(ranks) > 1 else ranks[0] if ranks else row.rank
+        """Give the rank of a created record: of several creators those that are seen count (rule C6)."""
+        creates = [write for write in row.writes if write.kind == "create"]
+        if len(creates) < 2 or creates[0].instance is None:
+            return row.rank
+        seen = [created_rank(write) for write in creates if self.sees(write)]
+        return min(seen) if seen else row.rank
 
 
 def created_rank(write: Write) -> Rank:
