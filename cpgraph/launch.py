@@ -13,7 +13,7 @@ import attrs
 
 from cpgraph import data as records_data
 from cpgraph.rows import convert
-from cpgraph.compile import STEP, Compiled
+from cpgraph.compile import STEP, Compiled, Unit
 from cpgraph.conflicts import conflict_failures
 from cpgraph.digest import digest, qualified_name
 from cpgraph.errors import CpgraphError, StorageError, nearest
@@ -242,15 +242,18 @@ class _Launch:
             step = unit.step
             if step is None:
                 continue
-            models = []
-            for binding in unit.bindings:
-                if binding.kind == "record":
-                    model = self.compiled.scopes[self.compiled.scopes[unit.scope].chain[binding.level - 1]].model
-                    models.append(model)
+            options = step.options
             found[step.name] = fingerprinter.fingerprint(
-                step.function, version=step.options.version, track=step.options.track, inputs=[model for model in models if model]
+                step.function, version=options.version, track=options.track, inputs=self._inputs(unit)
             )
         return found
+
+    def _inputs(self, unit: Unit) -> tuple[type, ...]:
+        """Give the classes of the records that a step is given."""
+        scopes = self.compiled.scopes
+        levels = [binding.level for binding in unit.bindings if binding.kind == "record"]
+        models = [scopes[scopes[unit.scope].chain[level - 1]].model for level in levels]
+        return tuple(model for model in models if model)
 
     def _targets(self, fingerprints: Mapping[str, Fingerprint]) -> dict[int, Target]:
         found = {}
@@ -268,6 +271,10 @@ class _Launch:
                 tuple(index for index, binding in enumerate(unit.bindings) if binding.kind == "stream"),
                 fingerprints[step.name].digest,
                 step.where,
+                step.options.version,
+                step.options.track,
+                self._inputs(unit),
+                frozenset(part.digest for part in fingerprints[step.name].parts),
             )
         return found
 
