@@ -181,9 +181,7 @@ def _create(world: World, asker: Asker, effect: Effect, row: Row | None, commit:
             if effect.keep or any(_keeps(other) for other in others):
                 applied.kept.append((table.name, effect.id))
             else:
-                applied.conflicts.append(
-                    Conflict(table.name, effect.id, "id", asker.unit, instance, first.unit, first.instance)
-                )
+                applied.conflicts.append(Conflict(table.name, effect.id, "id", asker.unit, instance, first.unit, first.instance))
         write.state = last
     if effect.keep:
         write.fields = _Kept(write.fields)

@@ -309,7 +309,8 @@ class _Compiler:
     def _add_step(self, part: Any, parent: Place, scope: int) -> None:
         if not callable(part) and not hasattr(part, "function"):
             raise CompileError(
-                f"{part!r} is no part of a graph", mend="give Graph(...) pipelines; a part is a step, a pipeline or a list of parts."
+                f"{part!r} is no part of a graph",
+                mend="give Graph(...) pipelines; a part is a step, a pipeline or a list of parts.",
             )
         step = read_step(part)
         if step.name in self.steps:
@@ -356,7 +357,11 @@ class _Compiler:
             made.model, made.selection = each.model, each
         elif isinstance(each, Mapping) and len(each) == 1 and isinstance(next(iter(each)), str):
             made.item, made.source = next(iter(each.items()))
-            if not (isinstance(made.source, list | tuple | range | dict | Files | str) or callable(made.source) or hasattr(made.source, "function")):
+            if not (
+                isinstance(made.source, list | tuple | range | dict | Files | str)
+                or callable(made.source)
+                or hasattr(made.source, "function")
+            ):
                 raise CompileError(
                     f"each={{{made.item!r}: …}} cannot run over {type(made.source).__name__}",
                     {"pipeline": part.where},
@@ -399,7 +404,10 @@ class _Compiler:
             if other is not candidate:
                 raise CompileError(
                     f"two models are called {candidate.__name__!r}",
-                    {"first": f"{other.__module__}.{other.__qualname__}", "second": f"{candidate.__module__}.{candidate.__qualname__}"},
+                    {
+                        "first": f"{other.__module__}.{other.__qualname__}",
+                        "second": f"{candidate.__module__}.{candidate.__qualname__}",
+                    },
                     "rename one: data and messages know models by name.",
                 )
         return found
@@ -485,7 +493,9 @@ class _Compiler:
         inner = place.inner if place.inner is not None else place.scope
         bindings = resolver.bind(parameters, inner, what, place.where, {}, own=None)
         own_level = self.scopes[inner].level if scope is not None else 0
-        asks_own = any(binding.level == own_level and binding.kind in ("record", "field", "item") for binding in bindings) and scope
+        asks_own = (
+            any(binding.level == own_level and binding.kind in ("record", "field", "item") for binding in bindings) and scope
+        )
         if guard and any(binding.kind in ("record", "field", "item") for binding in bindings):
             name = next(binding.name for binding in bindings if binding.kind in ("record", "field", "item"))
             raise CompileError(
@@ -609,7 +619,9 @@ class _Compiler:
             names = [unit.name for unit in cycle if unit.kind == STEP] or [unit.name for unit in cycle]
             facts = {unit.name: unit.step.where if unit.step else unit.place.where for unit in cycle if unit.kind == STEP}
             raise CompileError(
-                f"steps wait for each other: {' → '.join([*names, names[0]])}" if len(set(names)) > 1 else f"step {names[0]!r} waits for itself",
+                f"steps wait for each other: {' → '.join([*names, names[0]])}"
+                if len(set(names)) > 1
+                else f"step {names[0]!r} waits for itself",
                 facts,
                 "naming a step is waiting for it, and a pipeline runs its parts in order: take one of these waits away.",
             ) from None
@@ -628,9 +640,7 @@ class _Compiler:
         setters: dict[tuple[int, str], list[Unit]] = {}
         for unit in self.units:
             if unit.step is not None and unit.step.options.sets:
-                level = next(
-                    (s for s in reversed(self.scopes[unit.scope].chain) if self.scopes[s].model is not None), 0
-                )
+                level = next((s for s in reversed(self.scopes[unit.scope].chain) if self.scopes[s].model is not None), 0)
                 setters.setdefault((level, unit.step.options.sets), []).append(unit)
         for (_, field), units in setters.items():
             for n, one in enumerate(units):
@@ -661,16 +671,18 @@ class _Compiler:
                     outer.append(edge)
             unit.outer = tuple(outer)
             unit.waits = 1 if unit.kind == END and unit.place.inner is not None else local
-            unit.guards = tuple(
-                guard for guard in guards if before[unit.index] >> guard & 1 or guard == unit.index
-            )
+            unit.guards = tuple(guard for guard in guards if before[unit.index] >> guard & 1 or guard == unit.index)
             unit.holders = tuple(
                 place.start for place in unit.place.around() if place.start in guards and place.start not in (None, unit.index)
             )
-            unit.limited = tuple(place for place in unit.place.around() if place.pipeline is not None and place.pipeline.concurrency)
+            unit.limited = tuple(
+                place for place in unit.place.around() if place.pipeline is not None and place.pipeline.concurrency
+            )
             unit.skipped = self._skipped(unit)
             unit.crossing = tuple(
-                edge for edge in unit.out if self.scopes[self.units[edge.target].scope].level > self.scopes[here].level
+                edge
+                for edge in unit.out
+                if self.scopes[self.units[edge.target].scope].level > self.scopes[here].level
                 and not self._opens(unit, self.units[edge.target])
             )
             unit.out = [edge for edge in unit.out if self.units[edge.target].scope == here]

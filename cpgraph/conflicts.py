@@ -21,11 +21,17 @@ def conflict_failures(schedule: Schedule) -> tuple[list[dict[str, Any]], dict[st
     units = schedule.compiled.units
     for (place, _, model, id, field), met in schedule.conflicts.items():
         nodes = {(conflict.unit, conflict.instance.key): (conflict.unit, conflict.instance.chain) for conflict in met}
-        nodes.update({(conflict.other_unit, conflict.other_instance.key): (conflict.other_unit, conflict.other_instance.chain) for conflict in met})
+        nodes.update(
+            {
+                (conflict.other_unit, conflict.other_instance.key): (conflict.other_unit, conflict.other_instance.chain)
+                for conflict in met
+            }
+        )
         ordered = sorted(nodes, key=lambda about: node_key(nodes[about]))
         names = [node_id(units[unit].name, key) for unit, key in ordered]
         first, later = names[0], names[1]
         what = {"*": "deletes or writes", "id": "creates, with other content,"}.get(field, f"writes {field!r} of")
+        step = units[ordered[1][0]].step
         part = schedule.compiled.places[place].name or "the graph"
         error = ConflictError(
             f"{later} {what} {model} {id!r}, and so does {first}; neither is before the other",
@@ -42,7 +48,7 @@ def conflict_failures(schedule: Schedule) -> tuple[list[dict[str, Any]], dict[st
         kept.append(
             {
                 "node": later, "error_id": about, "step": units[ordered[1][0]].name, "type": "ConflictError", "text": str(error),
-                "traceback": "", "place": units[ordered[1][0]].step.where if units[ordered[1][0]].step else "", "attempts": 1,
+                "traceback": "", "place": step.where if step is not None else "", "attempts": 1,
                 "started": 0.0, "seconds": 0.0,
             }
         )  # fmt: skip

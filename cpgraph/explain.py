@@ -107,7 +107,11 @@ def differing_parts(run: Any, step: Any, old: Head) -> list[str]:
     then = _parts(run, run.parts_of(old.run, old.unit))
     if not now or not then:
         return []
-    changed = [f"{name} ({where})" if where else name for name, (digest, where) in now.items() if name in then and then[name][0] != digest]
+    changed = [
+        f"{name} ({where})" if where else name
+        for name, (digest, where) in now.items()
+        if name in then and then[name][0] != digest
+    ]
     changed += [f"{name} is new" for name in now if name not in then]
     return changed + [f"{name} is gone" for name in then if name not in now]
 

@@ -25,12 +25,16 @@ def items_of(source: Any, what: str) -> list[tuple[Any, Any, bytes]]:
         for key in source:
             if isinstance(key, bool) or not isinstance(key, int | str):
                 raise CpgraphError(
-                    f"the keys of a dict to run over are ids, and {key!r} is neither an int nor a str", {"given by": what}, "use ints or strings."
+                    f"the keys of a dict to run over are ids, and {key!r} is neither an int nor a str",
+                    {"given by": what},
+                    "use ints or strings.",
                 )
         return [(key, item, digest(item)) for key, item in source.items()]
     if not isinstance(source, list | tuple | range):
         raise CpgraphError(
-            f"each= runs over a list, tuple, range or dict, not {type(source).__name__}", {"given by": what}, "return a list of the items."
+            f"each= runs over a list, tuple, range or dict, not {type(source).__name__}",
+            {"given by": what},
+            "return a list of the items.",
         )
     seen: dict[Any, int] = {}
     found = []

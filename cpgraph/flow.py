@@ -409,7 +409,9 @@ class Flow:
             self.decide.told(
                 "not-joined",
                 f"{row.table.name} {row.id!r} was created beside pipeline {fan.scope.place.name!r}: {', '.join(names)} goes on without it",
-                f"say after={home[0].name!r} where it is to be waited for." if home[0].kind != "graph" else "put both pipelines into one group, and what joins them after it.",
+                f"say after={home[0].name!r} where it is to be waited for."
+                if home[0].kind != "graph"
+                else "put both pipelines into one group, and what joins them after it.",
             )
 
     # Ending instances and parts

@@ -92,7 +92,17 @@ class Graph:
         return plan
 
     def _order(
-        self, data: Any, dir: Any, params: Any, executor: Any, concurrency: Any, stream: Any, redo: Any, stop: Any, start: Any = UNSET, planner: Any = None
+        self,
+        data: Any,
+        dir: Any,
+        params: Any,
+        executor: Any,
+        concurrency: Any,
+        stream: Any,
+        redo: Any,
+        stop: Any,
+        start: Any = UNSET,
+        planner: Any = None,
     ) -> Order:
         directory = self.dir if dir is UNSET else dir
         return Order(
@@ -118,7 +128,7 @@ class Graph:
         """Give the steps and what they wait for as a `networkx.DiGraph`."""
         import networkx
 
-        made = networkx.DiGraph(name=self.name)
+        made: Any = networkx.DiGraph(name=self.name)
         units = self.compiled.units
         for unit in units:
             if unit.step is not None:

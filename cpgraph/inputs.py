@@ -8,8 +8,8 @@ from typing import Any
 import attrs
 
 from cpgraph.compile import Compiled, Unit
-from cpgraph.digest import dict_digest, digest, list_digest
 from cpgraph.copies import isolated
+from cpgraph.digest import dict_digest, digest, list_digest
 from cpgraph.execute import STREAM, Joined
 from cpgraph.fanout import items_of
 from cpgraph.instances import Asker, Fan, Instance, World
@@ -110,7 +110,14 @@ class Inputs:
         return instance.around(level).values[unit.slot]
 
     def ask(
-        self, function: Callable[..., Any], bindings: Sequence[Binding], unit: Unit, instance: Instance, first: tuple[Any, ...] = (), store: Store | None = None, stream: Any = None
+        self,
+        function: Callable[..., Any],
+        bindings: Sequence[Binding],
+        unit: Unit,
+        instance: Instance,
+        first: tuple[Any, ...] = (),
+        store: Store | None = None,
+        stream: Any = None,
     ) -> Any:
         """Ask a condition, guard or predicate, with what it names; `unit` says whose view it has."""
         view: View | None = None

@@ -80,7 +80,7 @@ class Instance:
         self.chain: tuple[Instance, ...] = (*parent.chain, self) if parent is not None else ()
         self.key = key
         self.rank = rank
-        self.generation = max(rank.generation, parent.generation) if parent is not None else 0
+        self.generation: int = max(rank.generation, parent.generation) if parent is not None else 0
         self.row: Row | None = None
         self.item: Any = None
         self.item_digest = b""
@@ -88,7 +88,7 @@ class Instance:
         self.home: tuple[Place, Instance] | None = None
         self.remaining = len(scope.units)
         self.waiting: list[int] | None = None
-        self.marks: dict[int, int] | None = None
+        self.marks: dict[int, tuple[int, str]] | None = None
         self.ended = bytearray(len(scope.units))
         self.values: list[Any] = [None] * len(scope.units)
         self.fans: dict[int, Fan] | None = None
@@ -125,7 +125,21 @@ class Instance:
 class Fan:
     """An `each` in one instance of what is around it: its instances so far, and those that have not been started."""
 
-    __slots__ = ("by_id", "expected", "failed", "fresh", "instance", "instances", "opened", "pending", "scope", "snapshot", "snapshot_base", "sorted", "stopped")
+    __slots__ = (
+        "by_id",
+        "expected",
+        "failed",
+        "fresh",
+        "instance",
+        "instances",
+        "opened",
+        "pending",
+        "scope",
+        "snapshot",
+        "snapshot_base",
+        "sorted",
+        "stopped",
+    )
 
     def __init__(self, scope: Scope, instance: Instance) -> None:
         self.scope = scope

@@ -52,7 +52,12 @@ class Last:
         for entry in entries:
             head = heads.get(entry.result)
             step = self.line.steps.get(entry.unit)
-            if head is not None and step is not None and step.name in now and fingerprint_of(head.run, head.unit) != now[step.name]:
+            if (
+                head is not None
+                and step is not None
+                and step.name in now
+                and fingerprint_of(head.run, head.unit) != now[step.name]
+            ):
                 count += 1
                 seconds += head.seconds
         return count, seconds
@@ -120,7 +125,9 @@ class Resumed:
         changed = [
             name
             for name, found in fingerprints.items()
-            if name in self.steps and self.steps[name]["fingerprint"] != found.digest.hex() and any(node[0] == name for node in self.kept.results)
+            if name in self.steps
+            and self.steps[name]["fingerprint"] != found.digest.hex()
+            and any(node[0] == name for node in self.kept.results)
         ]
         for name in changed:
             told(
@@ -143,7 +150,9 @@ def resume_from(start: Any, journal: Journal, compiled: Compiled) -> Resumed:
 
         return resume_saved(os.fspath(start), compiled)
     if start is not None:
-        raise CpgraphError(f"resume() cannot start from {start!r}", mend="give a version of a history, or the path of a saved one.")
+        raise CpgraphError(
+            f"resume() cannot start from {start!r}", mend="give a version of a history, or the path of a saved one."
+        )
     last = last_run(journal, compiled.name)
     if last is None:
         known = sorted({row.graph for row in journal.runs()})
@@ -229,7 +238,11 @@ def _from_version(version: Version, journal: Journal) -> Resumed:
     results: dict[tuple[str, tuple[Any, ...]], int] = {}
     failed: set[tuple[int, tuple[Any, ...]]] = set()
     _collect(line, results, failed, line, version.place)
-    same = journal.directory is not None and line.journal.directory is not None and os.path.samefile(journal.directory, line.journal.directory)
+    same = (
+        journal.directory is not None
+        and line.journal.directory is not None
+        and os.path.samefile(journal.directory, line.journal.directory)
+    )
     steps = {step["name"]: step for step in run.meta["steps"].values()}
     adopted = {} if same else {ADOPTED + index: {**step, "parts": b""} for index, step in enumerate(steps.values())}
     if not same:

@@ -12,7 +12,6 @@ from typing import Any, Final
 import attrs
 
 from cpgraph import data as records_data
-from cpgraph.rows import convert
 from cpgraph.compile import STEP, Compiled, Unit
 from cpgraph.conflicts import conflict_failures
 from cpgraph.digest import digest, qualified_name
@@ -26,6 +25,7 @@ from cpgraph.journal import Journal, RunRow
 from cpgraph.kept import Resumed, last_run, resume_from
 from cpgraph.nodes import Results
 from cpgraph.pickles import dumps, loads_plain
+from cpgraph.rows import convert
 from cpgraph.runs import Memory, Run, Version
 from cpgraph.schedule import Schedule, Settings
 from cpgraph.steps import EMPTY, step_name
@@ -103,13 +103,21 @@ class _Launch:
         number = 0
         if not planning:
             number = journal.begin(compiled.name, dumps(meta))
-        kept = resumed.adopt(journal, number) if resumed is not None and not planning else resumed.kept if resumed is not None else None
+        kept = (
+            resumed.adopt(journal, number)
+            if resumed is not None and not planning
+            else resumed.kept
+            if resumed is not None
+            else None
+        )
         metas = _Metas(journal)
         inputs = Inputs(world, params, self._defaults(params))
         results = Results(world, journal, fingerprints, kept, redo, metas.inputs_of)
         before = last.failed(compiled) if last is not None else frozenset()
         make = order.planner or Schedule
-        schedule = make(world, inputs, results, journal, number, self._targets(fingerprints), self.stream, order.settings, before)
+        schedule: Any = make(
+            world, inputs, results, journal, number, self._targets(fingerprints), self.stream, order.settings, before
+        )
         for name, found in fingerprints.items():
             for kind, text, mend in found.hints:
                 schedule.told(kind, text, mend, "", name)
@@ -346,12 +354,18 @@ class _Launch:
             yield journal.put_blob(dumps(rows))
 
     def _first_line(self, journal: Journal, last: Any, resumed: Resumed | None, fingerprints: Mapping[str, Fingerprint]) -> str:
-        where = f"results are kept in {self.order.directory}{os.sep}" if self.order.directory is not None else "results are kept in memory"
+        where = (
+            f"results are kept in {self.order.directory}{os.sep}"
+            if self.order.directory is not None
+            else "results are kept in memory"
+        )
         if resumed is not None:
             return f"resume {self.compiled.name}: {resumed.text}; {where}"
         text = f"run {self.compiled.name}: {where}"
         if last is not None and last.row.meta is not None and last.meta["kind"] == "resume":
-            count, seconds = last.kept_by_other_code({name: found.digest.hex() for name, found in fingerprints.items()}, _Metas(journal).fingerprint_of)
+            count, seconds = last.kept_by_other_code(
+                {name: found.digest.hex() for name, found in fingerprints.items()}, _Metas(journal).fingerprint_of
+            )
             if count:
                 return f"{text}; {count} results that the last resume kept are of other code and are computed now (about {seconds:.3g} s): resume would keep them"
         if last is not None:

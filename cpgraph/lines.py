@@ -78,7 +78,10 @@ class Change:
     def __str__(self) -> str:
         if self.action == "delete":
             return f"delete {self.model} {self.id!r}"
-        shown = ", ".join(f"{name}: {old!r} → {new!r}" if self.action == "update" else f"{name}={new!r}" for name, (old, new) in self.fields.items())
+        shown = ", ".join(
+            f"{name}: {old!r} → {new!r}" if self.action == "update" else f"{name}={new!r}"
+            for name, (old, new) in self.fields.items()
+        )
         return f"{self.action} {self.model} {self.id!r} ({shown})"
 
 
@@ -97,7 +100,9 @@ class _Spot:
 class Line:
     """The committed entries of one run, as far as they can be read."""
 
-    def __init__(self, journal: Journal, number: int, meta: Mapping[str, Any], classes: Mapping[str, type | None], plain: bool = False) -> None:
+    def __init__(
+        self, journal: Journal, number: int, meta: Mapping[str, Any], classes: Mapping[str, type | None], plain: bool = False
+    ) -> None:
         self.journal = journal
         self.number = number
         self.meta = meta
@@ -110,7 +115,9 @@ class Line:
         self.relabelled: Mapping[int, int] = {}
 
     @classmethod
-    def read(cls, journal: Journal, number: int, packed: bytes, plain: bool = False, classes: Mapping[str, type] | None = None) -> Line:
+    def read(
+        cls, journal: Journal, number: int, packed: bytes, plain: bool = False, classes: Mapping[str, type] | None = None
+    ) -> Line:
         """Read a run's meta; the user's classes are those given, or are imported."""
         meta = loads_plain(packed)
         found: dict[str, type | None] = {}
@@ -121,7 +128,9 @@ class Line:
     # Entries, as columns
 
     @cached_property
-    def _columns(self) -> tuple[array[int], bytearray, array[int], array[int], list[tuple[Any, ...]], dict[int, dict[str, Any]], bytearray]:
+    def _columns(
+        self,
+    ) -> tuple[array[int], bytearray, array[int], array[int], list[tuple[Any, ...]], dict[int, dict[str, Any]], bytearray]:
         units, ended, results, versions = array("I"), bytearray(), array("Q"), array("I")
         keys: list[tuple[Any, ...]] = []
         extras: dict[int, dict[str, Any]] = {}
@@ -167,7 +176,14 @@ class Line:
     def entry(self, index: int) -> Entry:
         units, ended, results, versions, keys, extras, writes = self._columns
         return Entry(
-            index, units[index], keys[index], ENDINGS[ended[index]], results[index], versions[index], bool(writes[index]), extras.get(index, {})
+            index,
+            units[index],
+            keys[index],
+            ENDINGS[ended[index]],
+            results[index],
+            versions[index],
+            bool(writes[index]),
+            extras.get(index, {}),
         )
 
     def __iter__(self) -> Iterator[Entry]:
@@ -261,7 +277,9 @@ class Line:
                 state = State(table.evolve(last.record, fields)) if fields else last
             row.writes.append(Write(entry.version, kind, fields, entry.unit, None, ordinal, state))
 
-    def _create(self, table: Any, fields: dict[str, Any], entry: Entry, ordinal: int, spots: dict[tuple[int, tuple[Any, ...]], _Spot]) -> None:
+    def _create(
+        self, table: Any, fields: dict[str, Any], entry: Entry, ordinal: int, spots: dict[tuple[int, tuple[Any, ...]], _Spot]
+    ) -> None:
         chain, generation = self._chain(entry, spots)
         rank = Rank(ordinal, generation + 1, entry.unit, chain)
         row = table.rows.get(fields["id"])
@@ -313,7 +331,11 @@ class Line:
     def difference(self, old: int, new: int, touched: Any = None) -> list[Change]:
         """Give what differs between two versions."""
         before, after = self.view(old), self.view(new)
-        return differences(before, after, [row for table in self.records.tables.values() for row in table.rows.values() if touched is None or touched(row)])
+        return differences(
+            before,
+            after,
+            [row for table in self.records.tables.values() for row in table.rows.values() if touched is None or touched(row)],
+        )
 
 
 def differences(before: View, after: View, rows: Iterable[Row]) -> list[Change]:
@@ -329,7 +351,11 @@ def differences(before: View, after: View, rows: Iterable[Row]) -> list[Change]:
         elif other is None:
             found.append(Change("delete", row.table.name, row.id, {}))
         else:
-            changed = {name: (old.get(name), value) for name, value in new.items() if old.get(name) != value or type(old.get(name)) is not type(value)}
+            changed = {
+                name: (old.get(name), value)
+                for name, value in new.items()
+                if old.get(name) != value or type(old.get(name)) is not type(value)
+            }
             if changed:
                 found.append(Change("update", row.table.name, row.id, changed))
     return found

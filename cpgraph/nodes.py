@@ -51,7 +51,21 @@ def _reads_as_number(text: str) -> bool:
 class Node:
     """One step for one record or item, from when its inputs are known until it has ended."""
 
-    __slots__ = ("args", "asker", "attempts", "followers", "instance", "key", "kept", "parts", "reads", "started", "token", "unit", "why")
+    __slots__ = (
+        "args",
+        "asker",
+        "attempts",
+        "followers",
+        "instance",
+        "kept",
+        "key",
+        "parts",
+        "reads",
+        "started",
+        "token",
+        "unit",
+        "why",
+    )
 
     def __init__(self, unit: Unit, instance: Instance, args: list[Any], key: bytes, kept: bytes, asker: Asker | None) -> None:
         self.unit = unit
@@ -215,4 +229,6 @@ def _agree(names: tuple[str, ...], parts: bytes, mine: tuple[str, ...], kept: by
     theirs = {name: parts[8 * n : 8 * n + 8] for n, name in enumerate(names)}
     ours = {name: kept[8 * n : 8 * n + 8] for n, name in enumerate(mine)}
     nothing = b"\0" * 8
-    return {name: part for name, part in theirs.items() if part != nothing} == {name: part for name, part in ours.items() if part != nothing}
+    return {name: part for name, part in theirs.items() if part != nothing} == {
+        name: part for name, part in ours.items() if part != nothing
+    }

@@ -61,7 +61,9 @@ def where(model: type, predicate: Callable[..., Any] | None = None, /, **equal: 
     fields = [field.name for field in attrs.fields(model)]
     for name in equal:
         if name not in fields:
-            raise CompileError(f"where(): {model.__name__} has no field {name!r}", {"fields": ", ".join(fields)}, "name one of its fields.")
+            raise CompileError(
+                f"where(): {model.__name__} has no field {name!r}", {"fields": ", ".join(fields)}, "name one of its fields."
+            )
     return Selection(model, predicate, equal)
 
 
@@ -110,11 +112,15 @@ def _part(part: Any, spot: str) -> Part:
         return Group(tuple(_part(inner, spot) for inner in part))
     if isinstance(part, Pipeline | Alias):
         return part
-    if isinstance(part, tuple):
-        raise CompileError("a tuple is no part of a pipeline", {"pipeline": spot}, "write a list for parts that run side by side.")
+    if type(part) is tuple:
+        raise CompileError(
+            "a tuple is no part of a pipeline", {"pipeline": spot}, "write a list for parts that run side by side."
+        )
     if not callable(part) or isinstance(part, type):
         raise CompileError(
-            f"{part!r} is no part of a pipeline", {"pipeline": spot}, "a part is a step (a function), a pipeline, or a list of parts."
+            f"{part!r} is no part of a pipeline",
+            {"pipeline": spot},
+            "a part is a step (a function), a pipeline, or a list of parts.",
         )
     result: Part = part
     return result

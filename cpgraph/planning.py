@@ -92,7 +92,9 @@ class Planner(Schedule):
                 break
         for scope in self.compiled.scopes[1:]:
             self._tell_product(scope.index)
-        unseen = tuple(f"{name}: {text}" for name, found in self.results.fingerprints.items() for text in (*found.unseen, *found.handles))
+        unseen = tuple(
+            f"{name}: {text}" for name, found in self.results.fingerprints.items() for text in (*found.unseen, *found.handles)
+        )
         return Plan(line, self.steps, unseen, tuple(self.problems))
 
     def _tell_product(self, scope: int) -> None:

@@ -106,10 +106,14 @@ class Resolver:
         parameters, _ = parameters_of(predicate, what)
         where = scope.place.where
         if not parameters:
-            raise CompileError(f"{what} takes no parameter", {"pipeline": where}, "its first parameter is the record asked about.")
+            raise CompileError(
+                f"{what} takes no parameter", {"pipeline": where}, "its first parameter is the record asked about."
+            )
         bindings = self.bind(parameters[1:], scope.parent, what, where, {}, own=None)
         if any(binding.kind == "store" for binding in bindings):
-            raise CompileError(f"{what} asks for the store", {"pipeline": where}, "ask for the record and for what stands around it.")
+            raise CompileError(
+                f"{what} asks for the store", {"pipeline": where}, "ask for the record and for what stands around it."
+            )
         return bindings
 
     def bind_value(self, name: str, scope: int, parameter: str, annotation: Any = EMPTY) -> Binding:
@@ -185,7 +189,9 @@ class Resolver:
                 rows.append((Binding("item", name, level=each.level), f"the item of each={{{name!r}: …}}"))
                 break
         if name in self.steps and name != own_name:
-            rows.append((self.bind_value(name, scope, name, annotation), f"the step at {self.units[self.steps[name]].step.where}"))
+            rows.append(
+                (self.bind_value(name, scope, name, annotation), f"the step at {self.units[self.steps[name]].step.where}")
+            )
         if name in self.given:
             rows.append((Binding("param", name), "the parameter declared in Graph(params=…)"))
             self.asked.add(name)
@@ -250,7 +256,9 @@ class Resolver:
 
     def _check_sets(self, unit: Any) -> None:
         step = unit.step
-        model = next((self.scopes[s].model for s in reversed(self.scopes[unit.scope].chain) if self.scopes[s].model is not None), None)
+        model = next(
+            (self.scopes[s].model for s in reversed(self.scopes[unit.scope].chain) if self.scopes[s].model is not None), None
+        )
         if model is None:
             raise CompileError(
                 f"step {step.name!r} sets {step.options.sets!r}, but stands in no pipeline that runs each= record",
@@ -267,7 +275,14 @@ class Resolver:
             )
         if step.returns is not EMPTY:
             self.checks.append(
-                (f"step {step.name!r} sets the field {step.options.sets!r} and", step.where, step.options.sets, step.returns, fields[step.options.sets], False)
+                (
+                    f"step {step.name!r} sets the field {step.options.sets!r} and",
+                    step.where,
+                    step.options.sets,
+                    step.returns,
+                    fields[step.options.sets],
+                    False,
+                )
             )
 
     def check_parameters(self) -> None:

@@ -9,7 +9,7 @@ import os
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final, TypeVar, overload
 
@@ -27,7 +27,7 @@ from cpgraph.nodes import node_id
 from cpgraph.pickles import loads_plain
 from cpgraph.results import ENDINGS, read_head
 from cpgraph.steps import step_name
-from cpgraph.store import Snapshot, Store, View
+from cpgraph.store import Store, View
 
 __all__ = ["Failure", "Failures", "History", "Memory", "NodeReport", "Nodes", "Run", "Version", "runs"]
 
@@ -161,7 +161,7 @@ class Nodes(Sequence[NodeReport]):
                     head.started if head else failure["started"] if failure else 0.0,
                     head.run if head else self._run.number,
                     self._run.fingerprint_of(head.run, head.unit) if head else step.fingerprint,
-                    lambda entry=entry: self._run.record_of(entry),
+                    partial(self._run.record_of, entry),
                 )
             )
         return found
@@ -208,7 +208,9 @@ class Version:
     @property
     def store(self) -> Store:
         if self.damaged:
-            raise CpgraphError(f"version v{self.number} is damaged", {"run": self.run.number}, "go back to an earlier one, or run again.")
+            raise CpgraphError(
+                f"version v{self.number} is damaged", {"run": self.run.number}, "go back to an earlier one, or run again."
+            )
         return self.run.line.store(self.place)
 
     @property
@@ -265,8 +267,16 @@ def between(one: Version, other: Version) -> list[Change]:
     found = []
     names = dict.fromkeys([*before.records.tables, *after.records.tables])
     for name in names:
-        old = {row.id: (row, state) for row, state in before.rows(before.records.tables[name])} if name in before.records.tables else {}
-        new = {row.id: (row, state) for row, state in after.rows(after.records.tables[name])} if name in after.records.tables else {}
+        old = (
+            {row.id: (row, state) for row, state in before.rows(before.records.tables[name])}
+            if name in before.records.tables
+            else {}
+        )
+        new = (
+            {row.id: (row, state) for row, state in after.rows(after.records.tables[name])}
+            if name in after.records.tables
+            else {}
+        )
         for id in dict.fromkeys([*old, *new]):
             row = (new.get(id) or old[id])[0]
             found.extend(differences(_Fixed(old.get(id)), _Fixed(new.get(id)), [row]))  # type: ignore[arg-type]
@@ -378,7 +388,9 @@ class Run:
     def earlier(self) -> list[Run]:
         """Give the runs of this graph before this one."""
         rows = self._journal.runs(self.graph)
-        return [Run(self._source, row, self._classes, plain=True) for row in rows if row.number < self.number and row.meta is not None]
+        return [
+            Run(self._source, row, self._classes, plain=True) for row in rows if row.number < self.number and row.meta is not None
+        ]
 
     def failure_meta(self, entry: Entry) -> dict[str, Any]:
         row = self._journal.rows([entry.result]).get(entry.result)
@@ -461,7 +473,10 @@ class Run:
 
     def raise_for_failures(self) -> None:
         """Raise an `ExceptionGroup` of all failures' errors, if there are any."""
-        errors = [error if isinstance(error, Exception) else CpgraphError(f"{type(error).__name__}: {error}") for error in (f.error for f in self.failures)]
+        errors = [
+            error if isinstance(error, Exception) else CpgraphError(f"{type(error).__name__}: {error}")
+            for error in (f.error for f in self.failures)
+        ]
         if errors:
             raise ExceptionGroup(f"{len(errors)} failures in run {self.number} of {self.graph}", errors)
 
@@ -528,7 +543,9 @@ class Run:
             head = read_head(row.head, self._plain)
             if head.changes and head.shape != "value":
                 step = self.line.steps[entry.unit]
-                return value_of_changes(head.changes, head.shape, self.line._own(step, entry.key)[1], node_id(step.name, entry.key))
+                return value_of_changes(
+                    head.changes, head.shape, self.line._own(step, entry.key)[1], node_id(step.name, entry.key)
+                )
         try:
             return self.line.value(entry.result)
         except LookupError:
@@ -542,7 +559,10 @@ class Run:
     def _name(self, step: Any) -> str:
         name = step if isinstance(step, str) else step_name(step)
         if name not in self.line.by_step:
-            raise NoValue(f"no step of {self.graph!r} is called {name!r}.{nearest(name, self.line.by_step)}", mend="name a step of the graph.")
+            raise NoValue(
+                f"no step of {self.graph!r} is called {name!r}.{nearest(name, self.line.by_step)}",
+                mend="name a step of the graph.",
+            )
         return name
 
     def _no_value(self, name: str, key: tuple[Any, ...], index: int | None) -> NoValue:
@@ -550,11 +570,21 @@ class Run:
         if index is not None:
             entry = self.line.entry(index)
             report = self.nodes._make([index])[0]
-            return NoValue(f"{node} has no value: it ended as {entry.ended}", {"reason": report.reason} if report.reason else None, "see run.failures.")
+            return NoValue(
+                f"{node} has no value: it ended as {entry.ended}",
+                {"reason": report.reason} if report.reason else None,
+                "see run.failures.",
+            )
         known = [node_id(name, other) for other in list(self.line.by_step[name])[:3]]
         if known and not key:
-            return NoValue(f"{name} has a value for each record or item", {"nodes": ", ".join(known)}, "give an id, or ask run.values().")
-        return NoValue(f"there is no node {node} in this run", {"nodes": ", ".join(known)} if known else None, "give the id of one that there is.")
+            return NoValue(
+                f"{name} has a value for each record or item", {"nodes": ", ".join(known)}, "give an id, or ask run.values()."
+            )
+        return NoValue(
+            f"there is no node {node} in this run",
+            {"nodes": ", ".join(known)} if known else None,
+            "give the id of one that there is.",
+        )
 
     # Records
 
@@ -583,7 +613,9 @@ class Run:
     def render(self, path: str | os.PathLike[str] | None = None) -> str:
         """Draw the graph with this run's counts and colours; the suffix says how, without a path it is SVG text."""
         if self._drawn is None:
-            raise CpgraphError("this run does not know its graph", mend="render it through the graph: graph.render(path, run=run).")
+            raise CpgraphError(
+                "this run does not know its graph", mend="render it through the graph: graph.render(path, run=run)."
+            )
         return self._drawn(self, path)
 
     def __repr__(self) -> str:

@@ -25,16 +25,16 @@ import attrs
 
 from cpgraph.commits import Conflict, apply, check, value_of_changes
 from cpgraph.compile import Scope, Unit
+from cpgraph.copies import isolated
 from cpgraph.errors import Retry, StorageError
 from cpgraph.events import GuardChanged, Hint, NodeEnded, NodeStarted, Stream
-from cpgraph.copies import isolated
 from cpgraph.execute import Call, Outcome, Target, Value, failed, pack, text_of
 from cpgraph.executors import Executor, open_executor
 from cpgraph.fanout import items_of
 from cpgraph.flow import Flow
 from cpgraph.gates import Concurrency, Gate, Gates, Rate
-from cpgraph.instances import BLOCKED, CLOSED, FAILED, OK, Asker, Fan, Instance, World
 from cpgraph.inputs import Deleted, Inputs
+from cpgraph.instances import BLOCKED, CLOSED, FAILED, OK, Asker, Fan, Instance, World
 from cpgraph.journal import Journal
 from cpgraph.nodes import Node, Result, Results, node_id
 from cpgraph.pickles import dumps
@@ -282,7 +282,9 @@ class Schedule:
             self.flow.end(unit, instance, CLOSED, self._deleted_by(unit, instance))
             return None
         except Exception as error:
-            self._fail(Node(unit, instance, [], b"", b"", asker), failed(Call(-1, self.targets[unit.index]), error, 0.0, time.time()))
+            self._fail(
+                Node(unit, instance, [], b"", b"", asker), failed(Call(-1, self.targets[unit.index]), error, 0.0, time.time())
+            )
             return None
         assert unit.step is not None
         self._tell_joins(unit, instance)
@@ -376,7 +378,9 @@ class Schedule:
     def _may_hold(self, node: Node) -> bool:
         unit = node.unit
         assert unit.step is not None
-        return bool(unit.holders or unit.limited or unit.step.options.limit or unit.step.options.timeout or self._stops(node.instance))
+        return bool(
+            unit.holders or unit.limited or unit.step.options.limit or unit.step.options.timeout or self._stops(node.instance)
+        )
 
     def _stops(self, instance: Instance) -> bool:
         return any(
@@ -583,9 +587,7 @@ class Schedule:
             extra = self._apply(node, effects)
         if head.reads:
             self._note_queries(unit.index, head.reads)
-        if ended == CACHED and head.run == self.run_number:
-            self.shared.setdefault(row_id, []).append((unit, instance, self.written_entries + len(self.entries)))
-        elif ended == COMPUTED and node.followers:
+        if (ended == CACHED and head.run == self.run_number) or (ended == COMPUTED and node.followers):
             self.shared.setdefault(row_id, []).append((unit, instance, self.written_entries + len(self.entries)))
         self._end_entry(node, ended, row_id, version, head.seconds, extra)
         for inner in instance.chain:
@@ -742,12 +744,11 @@ class Schedule:
         outcome = failed(Call(-1, target), error, 0.0, time.time())
         id = node_id(unit.name, instance.key)
         row = self._put_failure(id, unit.name, instance, outcome, 1)
-        self._end_entry(Node(unit, instance, [], b"", b"", None), FAILED_END, row, 0, 0.0, None) if unit.step else self._note_part(unit, instance, row)
-
-    def _note_part(self, unit: Unit, instance: Instance, row: int) -> None:
-        """Keep the failure of a condition, guard or selection, which has no node of its own."""
-        self.entries.add(unit.index, instance.key, FAILED_END, row, 0, None)
-        self.part_failures += 1
+        if unit.step is not None:
+            self._end_entry(Node(unit, instance, [], b"", b"", None), FAILED_END, row, 0, 0.0, None)
+        else:  # a condition, guard or selection has no node of its own
+            self.entries.add(unit.index, instance.key, FAILED_END, row, 0, None)
+            self.part_failures += 1
 
     def left(self, instance: Instance) -> None:
         for node in self.concurrency.release(instance):
@@ -812,7 +813,11 @@ class Schedule:
             return False
         gate = min(closed, key=lambda gate: (gate.unit.index, gate.instance.rank))
         gate.settled = True
-        reason = f"the guard of {gate.unit.place.name} never opened" if not gate.opened else f"the guard of {gate.unit.place.name} closed"
+        reason = (
+            f"the guard of {gate.unit.place.name} never opened"
+            if not gate.opened
+            else f"the guard of {gate.unit.place.name} closed"
+        )
         reason += f"; it read {', '.join(gate.read)}" if gate.read else ""
         gate.held.clear()
         if gate.opened:
@@ -870,13 +875,14 @@ class Schedule:
                         continue
                     shared = self.world.common[self.compiled.units[reader].scope][self.compiled.units[writer].scope]
                     level = self.compiled.scopes[self.compiled.units[writer].scope].level
-                    if self.compiled.is_before(writer, reader) and shared == level == 0 or self._is_after_all(writer, reader):
+                    if (self.compiled.is_before(writer, reader) and shared == level == 0) or self._is_after_all(writer, reader):
                         continue
+                    around = self.compiled.units[writer].place.parent
                     self.told(
                         "reads-beside-writes",
                         f"{self.compiled.units[reader].name} asks for all {model}, and {self.compiled.units[writer].name} writes them beside it: "
                         "it sees them as they were before",
-                        f"come after it: after={self.compiled.units[writer].place.parent.name if self.compiled.units[writer].place.parent else ''!r}.",
+                        f"come after it: after={around.name if around is not None else ''!r}.",
                         step=self.compiled.units[reader].name,
                     )
 

@@ -29,7 +29,9 @@ class Limit:
 
     def __attrs_post_init__(self) -> None:
         if (self.calls is not None and self.calls < 1) or (self.per_second is not None and self.per_second <= 0):
-            raise CompileError(f"Limit({self.calls}, per_second={self.per_second}) lets nothing start", mend="give numbers above 0.")
+            raise CompileError(
+                f"Limit({self.calls}, per_second={self.per_second}) lets nothing start", mend="give numbers above 0."
+            )
 
 
 @attrs.frozen
@@ -71,7 +73,9 @@ def _options(given: Mapping[str, Any], where: str) -> Options:
         ) from None
     if options.retries < 0 or options.backoff < 0 or (options.timeout is not None and options.timeout <= 0):
         raise CompileError(
-            "retries and backoff cannot be below 0, a timeout must be above 0", {"step": where}, "correct the options of the step."
+            "retries and backoff cannot be below 0, a timeout must be above 0",
+            {"step": where},
+            "correct the options of the step.",
         )
     return options
 
@@ -220,7 +224,8 @@ def step_name(part: Any) -> str:
     if isinstance(part, Alias):
         return part.name
     options: Options | None = getattr(part, MARK, None)
-    return (options.name if options else None) or getattr(part, "__name__", type(part).__name__)
+    name: str = (options.name if options else None) or getattr(part, "__name__", type(part).__name__)
+    return name
 
 
 def read_step(part: Any) -> Step:
@@ -228,7 +233,11 @@ def read_step(part: Any) -> Step:
     function = part.function if isinstance(part, Alias) else part
     options: Options = part.options if isinstance(part, Alias) else getattr(function, MARK, None) or Options()
     name = step_name(part)
-    where = location(inspect.unwrap(function)) if hasattr(function, "__code__") or hasattr(function, "__wrapped__") else repr(function)
+    where = (
+        location(inspect.unwrap(function))
+        if hasattr(function, "__code__") or hasattr(function, "__wrapped__")
+        else repr(function)
+    )
     if name == "<lambda>":
         raise CompileError("a lambda has no name to be called by", {"lambda": where}, 'name it: cp.alias(…, "name").')
     check_name(name, "step", where)

@@ -18,7 +18,6 @@ from typing import Any, Protocol, TypeVar, overload
 import attrs
 
 from cpgraph.copies import isolated
-from cpgraph.copies import isolated
 from cpgraph.digest import digest, list_digest
 from cpgraph.errors import CpgraphError, RecordNotFound, nearest
 from cpgraph.ranks import Rank, rank_key
@@ -465,7 +464,9 @@ class Store:
         for name in names:
             if name not in known and not hasattr(table.model, name):
                 raise CpgraphError(
-                    f"{table.name} has no field {name!r}.{nearest(name, known)}", {"fields": ", ".join(known)}, "ask for one of its fields."
+                    f"{table.name} has no field {name!r}.{nearest(name, known)}",
+                    {"fields": ", ".join(known)},
+                    "ask for one of its fields.",
                 )
 
     def _hand_out(self, value: Any) -> Any:
