@@ -187,7 +187,7 @@ def test_lines_of_rows_and_their_fields() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('{"a": 1,\n}', "o.json:2: is no JSON"),
+        ('{"a": 1,\n "b": }', "o.json:2: is no JSON"),
         ('{"a": 1}\n{"b": 2}', "o.json:2: is no JSON"),
         ("a: 1", "o.json:1: is no JSON"),
         ('{"a": "x', "o.json:1: is no JSON"),
