@@ -8,12 +8,10 @@ never raises; whatever the step did is told by its `Outcome`.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from contextvars import Context
-from functools import cache
 from time import perf_counter, time
-from types import AsyncGeneratorType, CoroutineType, GeneratorType, TracebackType
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, Final, NamedTuple
 
 import attrs
@@ -25,15 +23,14 @@ from cpgraph.events import ABSENT, Stream
 from cpgraph.models import AUTO, Create, Delete, Result, Update, model_name
 from cpgraph.pickles import dumps, loads
 from cpgraph.store import Store
+from cpgraph.tracebacks import text_of, told
 
 __all__ = ["ATOMIC", "STREAM", "Call", "Joined", "Outcome", "Target", "Value", "immutable", "pack", "perform", "perform_async"]
-__all__ += ["failed", "isolated", "shortened", "text_of"]
+__all__ += ["failed", "text_of"]
 
 Push = Callable[[int, str, Any], None]
 
 STREAM: Final = type("StreamMarker", (), {"__repr__": lambda self: "STREAM", "__reduce__": lambda self: "STREAM"})()
-LONGEST: Final = 10_000  # characters of an error's text or traceback that are kept
-HERE: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
 class Value:
@@ -406,58 +403,6 @@ def _altered(call: Call, value: Any) -> tuple[tuple[str, str, str], ...]:
 
 
 def failed(call: Call, error: BaseException, seconds: float, started: float) -> Outcome:
-    """Make the outcome of a call that raised; the frames of this library above the user's are cut."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(HERE):
-        trace = trace.tb_next
-    error.__traceback__ = trace
-    text, place = _traceback(error, trace)
+    """Make the outcome of a call that raised."""
+    text, place = told(error)
     return Outcome(call.token, error, text, None, (), "value", _reads(call), seconds, started, (), (), place)
-
-
-def _traceback(error: BaseException, trace: TracebackType | None) -> tuple[str, str]:
-    import traceback
-
-    try:
-        text = "".join(traceback.TracebackException(type(error), error, trace, compact=True).format())
-        frames = traceback.extract_tb(trace, limit=-100)
-        own = [frame for frame in frames if _is_users(frame.filename)] or frames
-        return shortened(text), f"{own[-1].filename}:{own[-1].lineno}" if own else ""
-    except Exception:  # an error that cannot even be shown
-        return text_of(error), ""
-
-
-def _is_users(filename: str) -> bool:
-    if filename.startswith(_not_the_users()):
-        return False
-    return "site-packages" not in filename and "dist-packages" not in filename
-
-
-@cache
-def _not_the_users() -> tuple[str, ...]:
-    import sysconfig
-
-    installed = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    return "<frozen", HERE, *(path + os.sep for path in installed)
-
-
-def text_of(error: BaseException) -> str:
-    """Say an error in words, by its type alone if it has none to be had (rule F2)."""
-    name = type(error).__qualname__
-    try:
-        text = str(error)
-    except BaseException:
-        return name
-    return f"{name}: {shortened(text)}" if text else name
-
-
-def shortened(text: str) -> str:
-    """Leave out the middle of a text that is too long to be read.
-
-    >>> len(shortened("x" * 50_000)) < 10_100
-    True
-    """
-    if len(text) <= LONGEST:
-        return text
-    half = LONGEST // 2
-    return f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"

@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from cpgraph.crews import Returned, Threads, pusher
 from cpgraph.errors import CpgraphError
-from cpgraph.execute import Call, Outcome, Target, perform, perform_async, text_of
+from cpgraph.execute import Call, Outcome, Target, perform, perform_async
+from cpgraph.parcels import unpack_outcome
 from cpgraph.processes import Processes
-from cpgraph.shipments import Cargo, Shipment, importing, run_shipment, unpack_outcome
+from cpgraph.shipments import Cargo, Shipment, importing, run_shipment
+from cpgraph.tracebacks import text_of
 
 if TYPE_CHECKING:
     import asyncio

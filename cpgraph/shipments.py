@@ -2,80 +2,32 @@
 
 Code travels by reference where the other side finds the same code by it, the script included (rule K1), and is then compared
 there before it is first called: people edit while a run goes on (rule K2). What has no name to be found by (functions
-made inside others, lambdas, what a notebook defines) travels by value. Values travel as their bytes; an error that does
-not pickle is rebuilt from its type, text and attributes (rule F2).
+made inside others, lambdas, what a notebook defines) travels by value.
 """
 
 from __future__ import annotations
 
-import io
 import os
 import pickle
 import sys
 from collections.abc import Mapping, Sequence
-from functools import cache, cached_property, lru_cache
-from types import FunctionType, ModuleType
+from functools import cached_property, lru_cache
+from types import ModuleType
 from typing import Any, Final, NamedTuple
 
 import attrs
 
 from cpgraph.errors import CpgraphError
-from cpgraph.events import ABSENT
-from cpgraph.execute import Call, Outcome, Push, Target, perform, text_of
+from cpgraph.execute import Call, Outcome, Push, Target, perform
 from cpgraph.fingerprint import Fingerprinter, Part
 from cpgraph.names import main_name, qualified_name, resolve
-from cpgraph.pickles import dumps, loads, named
+from cpgraph.parcels import by_value, pack_call, pack_outcome, pack_payload, reference
+from cpgraph.pickles import loads
+from cpgraph.tracebacks import text_of
 
-__all__ = ["Cargo", "Opened", "Shipment", "importing", "pack_call", "pack_outcome", "pack_payload", "run_shipment"]
-__all__ += ["unpack_outcome", "unpack_payload"]
+__all__ = ["Cargo", "Opened", "Shipment", "importing", "run_shipment"]
 
-MAINS: Final = ("__main__", "__mp_main__")
 PROTOCOL: Final = 5
-
-
-# By reference, by value
-
-
-def reference(thing: Any) -> tuple[str, str] | None:
-    """Give module and qualified name by which another process finds this class or function, or None."""
-    module, _, qualname = qualified_name(thing).partition(":")
-    if module == "__main__" or "<" in qualname:  # a main module without a file, or what is made inside a function
-        return None
-    try:
-        return (module, qualname) if resolve(module, qualname) is thing else None
-    except (ImportError, AttributeError):
-        return None
-
-
-@cache
-def _value_pickler() -> Any:
-    import cloudpickle
-
-    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-        """Pickles by value, but what the script defines under the name the other side has it by."""
-
-        def reducer_override(self, value: Any) -> Any:
-            if isinstance(value, type | FunctionType) and value.__module__ in MAINS:
-                where = reference(value)
-                if where is not None:
-                    return named, where
-            return super().reducer_override(value)
-
-    return Pickler
-
-
-def by_value(thing: Any) -> bytes:
-    """Pickle together with the code of whatever has no name to be found by."""
-    out = io.BytesIO()
-    _value_pickler()(out, PROTOCOL).dump(thing)
-    return out.getvalue()
-
-
-def _either(thing: Any) -> bytes:
-    try:
-        return dumps(thing)
-    except Exception:
-        return by_value(thing)
 
 
 # Where code is found
@@ -272,113 +224,6 @@ def _edited(target: Target, parts: Sequence[Part]) -> CpgraphError:
 
 def _refused(token: int, error: CpgraphError) -> Outcome:
     return Outcome(token, error, str(error))
-
-
-# Calls and outcomes
-
-
-def pack_call(call: Call) -> bytes:
-    """Give what a call asks for as bytes; raises a `CpgraphError` that names the input that cannot be sent."""
-    try:
-        return _either((call.args, call.own))
-    except Exception as error:
-        target = call.target
-        for name, given in zip((*target.positional, *target.keywords), call.args, strict=False):
-            try:
-                by_value(given)
-            except Exception as reason:
-                raise CpgraphError(
-                    f"what step {target.name!r} asks for as {name!r} cannot be sent to another process",
-                    {"step": target.where, "error": text_of(reason)},
-                    'give it something that pickles, or use executor="threads".',
-                ) from reason
-        raise CpgraphError(
-            f"the record of step {target.name!r} cannot be sent to another process",
-            {"step": target.where, "error": text_of(error)},
-            'use executor="threads".',
-        ) from error
-
-
-def pack_payload(payload: Any) -> bytes:
-    """Give what a step pushes as bytes; raises, in the step, if it cannot be sent."""
-    try:
-        return b"" if payload is ABSENT else _either(payload)
-    except Exception as error:
-        raise CpgraphError(
-            f"a {type(payload).__name__} cannot be pushed from another process",
-            {"error": text_of(error)},
-            "push what it is made of: numbers, text, lists, dicts.",
-        ) from error
-
-
-def unpack_payload(blob: bytes) -> Any:
-    return loads(blob) if blob else ABSENT
-
-
-def pack_outcome(outcome: Outcome) -> bytes:
-    """Give an outcome as bytes; what cannot be sent makes it a failure."""
-    error = outcome.error and _pack_error(outcome.error)
-    try:
-        return _either((error, *outcome._replace(error=None)))
-    except Exception as reason:
-        problem = CpgraphError(
-            "what the step returned cannot be sent back from its process",
-            {"error": text_of(reason)},
-            'return what it was made of, or use executor="threads".',
-        )
-        failure = outcome._replace(value=None, changes=(), hints=(), pushes=(), reads=None, traceback=str(problem), shape="value")
-        return dumps((_pack_error(problem), *failure._replace(error=None)))
-
-
-def unpack_outcome(blob: bytes) -> Outcome:
-    """Take an outcome from bytes; what cannot be read here makes it a failure, of a token that is below 0."""
-    error, *rest = loads(blob)
-    outcome = Outcome(*rest)
-    pushes = tuple((kind, unpack_payload(payload)) for kind, payload in outcome.pushes)
-    return outcome._replace(error=error and _unpack_error(error), pushes=pushes)
-
-
-def _pack_error(error: BaseException) -> tuple[Any, ...]:
-    try:
-        blob = dumps(error)
-        back = loads(blob)
-        if type(back) is type(error) and text_of(back) == text_of(error):
-            return (blob,)
-    except BaseException:  # its own code may do anything
-        pass
-    kind = type(error)
-    base = next(where for other in kind.__mro__ if (where := reference(other)))
-    state = {}
-    for name, value in getattr(error, "__dict__", {}).items():
-        try:
-            state[name] = dumps(value)
-        except Exception:
-            continue
-    try:
-        text = str(error)
-    except BaseException:
-        text = ""
-    return base, base == reference(kind), (kind.__name__, kind.__qualname__, kind.__module__), text, state
-
-
-def _unpack_error(packed: tuple[Any, ...]) -> BaseException:
-    if len(packed) == 1:
-        error: BaseException = loads(packed[0])
-        return error
-    base, exact, (name, qualname, module), text, state = packed
-    body = {"__module__": module, "__qualname__": qualname, "__str__": lambda self: text}
-    parent = resolve(*base)
-    for other in ([parent] if exact else []) + [None, Exception]:
-        try:
-            kind: Any = other if other is parent else type(name, (other or parent,), body)
-            error = kind.__new__(kind)
-            error.args = (text,)
-            error.__dict__.update({key: loads(blob) for key, blob in state.items()})
-            if str(error) == text:
-                return error
-        except Exception:  # it cannot be made without what it was made of
-            continue
-    return Exception(f"{name}: {text}")
 
 
 # For executors that take anything

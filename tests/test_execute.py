@@ -13,9 +13,10 @@ from cpgraph.copies import immutable
 from cpgraph.digest import digest
 from cpgraph.errors import CpgraphError, Retry
 from cpgraph.events import ABSENT
-from cpgraph.execute import STREAM, Call, Joined, Outcome, Target, Value, pack, perform, perform_async, shortened, text_of
+from cpgraph.execute import STREAM, Call, Joined, Outcome, Target, Value, pack, perform, perform_async
 from cpgraph.models import File, auto_id, create, delete, model, result, update
 from cpgraph.pickles import dumps, loads
+from cpgraph.tracebacks import shortened, text_of
 
 
 @model

@@ -19,7 +19,7 @@ ROWS = [
     ["steps", "pipelines"],  # declare
     ["graph"],  # compile
     ["packages", "code", "fingerprint", "disk", "locks", "database", "directory", "upkeep", "journal"],  # remember
-    ["execute", "crews", "shipments", "processes", "executors", "schedule", "runs"],  # do
+    ["tracebacks", "execute", "crews", "parcels", "shipments", "workers", "processes", "executors", "schedule", "runs"],  # do
     ["explain", "render", "progress", "cli", "testing"],  # show
     ["__init__", "__main__"],  # the doors: imported by nobody
 ]

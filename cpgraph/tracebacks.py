@@ -1,0 +1,68 @@
+"""Telling what a step raised: the text, and where in the user's code it happened (rule F2)."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import Final
+
+__all__ = ["shortened", "text_of", "told"]
+
+LONGEST: Final = 10_000  # characters of an error's text or traceback that are kept
+HERE: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
+def told(error: BaseException) -> tuple[str, str]:
+    """Give the traceback as text, without the frames of this library above the user's, and file:line of the user's deepest frame.
+
+    The error keeps its traceback without those frames, too.
+    """
+    import traceback
+
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(HERE):
+        trace = trace.tb_next
+    error.__traceback__ = trace
+    try:
+        text = "".join(traceback.TracebackException(type(error), error, trace, compact=True).format())
+        frames = traceback.extract_tb(trace, limit=-100)
+        own = [frame for frame in frames if _is_users(frame.filename)] or frames
+        return shortened(text), f"{own[-1].filename}:{own[-1].lineno}" if own else ""
+    except Exception:  # an error that cannot even be shown
+        return text_of(error), ""
+
+
+def _is_users(filename: str) -> bool:
+    if filename.startswith(_not_the_users()):
+        return False
+    return "site-packages" not in filename and "dist-packages" not in filename
+
+
+@cache
+def _not_the_users() -> tuple[str, ...]:
+    import sysconfig
+
+    installed = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return "<frozen", HERE, *(path + os.sep for path in installed)
+
+
+def text_of(error: BaseException) -> str:
+    """Say an error in words, by its type alone if it has none to be had (rule F2)."""
+    name = type(error).__qualname__
+    try:
+        text = str(error)
+    except BaseException:
+        return name
+    return f"{name}: {shortened(text)}" if text else name
+
+
+def shortened(text: str) -> str:
+    """Leave out the middle of a text that is too long to be read.
+
+    >>> len(shortened("x" * 50_000)) < 10_100
+    True
+    """
+    if len(text) <= LONGEST:
+        return text
+    half = LONGEST // 2
+    return f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"
