@@ -13,6 +13,7 @@ through it, so this one bit is enough.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 import attrs
@@ -454,7 +455,7 @@ class _Compiler:
                 continue
             children = place.children
             if place.kind == "pipeline":
-                for one, other in zip(children, children[1:], strict=False):
+                for one, other in pairwise(children):
                     self._link(one.ends, other.starts)
                 starts, ends = list(children[0].starts), list(children[-1].ends)
             else:

@@ -16,7 +16,7 @@ from cpgraph import documents
 from cpgraph.annotations import brief
 from cpgraph.digest import Undigestible, digest
 from cpgraph.errors import DataError, nearest
-from cpgraph.models import AUTO, Create, Delete, Update, evolved, is_model, location, misfits, model_name, record_misfits
+from cpgraph.models import AUTO, Create, Delete, Update, evolved, is_model, location, model_name, record_misfits, update_misfits
 from cpgraph.rows import row_reader
 from cpgraph.scalars import Misfit, plain_record, plain_value
 
@@ -238,7 +238,7 @@ class _Loading:
         elif isinstance(change, Delete):
             del self.records[key], self.first[key]
         else:
-            found = [("id", "an update cannot change the id")] if "id" in change.fields else misfits(cls, change.fields)
+            found = update_misfits(cls, change.fields)
             if found:
                 for field, text in found:
                     self.tell_row(name, number, None, field, text)

@@ -281,19 +281,14 @@ def _annotations(thing: Any) -> Mapping[str, Any]:
 
 def _classes_in(annotation: Any, space: Mapping[str, Any]) -> Iterator[type]:
     """Give the user's classes that an annotation names, also in quotes."""
-    waiting = [annotation]
+    waiting, seen = [annotation], set[int]()
     while waiting:
         thing = waiting.pop()
+        if thing is None or id(thing) in seen:
+            continue
+        seen.add(id(thing))
         if isinstance(thing, str):
-            try:
-                tree = ast.parse(thing, mode="eval")
-            except (SyntaxError, ValueError, RecursionError):
-                continue
-            for node in ast.walk(tree):
-                if isinstance(node, ast.Name):
-                    waiting.append(space.get(node.id))
-                elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-                    waiting.append(getattr(space.get(node.value.id), node.attr, None))
+            waiting += _named_in(thing, space)
         elif isinstance(thing, type) and not hasattr(thing, "__origin__"):
             if _class_origin(thing).owner is Owner.USER:
                 yield thing
@@ -301,6 +296,19 @@ def _classes_in(annotation: Any, space: Mapping[str, Any]) -> Iterator[type]:
             arguments = getattr(thing, "__args__", ())
             waiting += arguments if isinstance(arguments, tuple) else ()
             waiting.append(getattr(thing, "__origin__", None))
+
+
+def _named_in(text: str, space: Mapping[str, Any]) -> list[Any]:
+    """Give what an annotation in quotes names."""
+    try:
+        tree = ast.parse(text, mode="eval")
+    except (SyntaxError, ValueError, RecursionError):
+        return []
+    nodes = list(ast.walk(tree))
+    names = [space.get(node.id) for node in nodes if isinstance(node, ast.Name)]
+    chains = [node for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)]
+    names += [getattr(space.get(node.value.id), node.attr, None) for node in chains if isinstance(node.value, ast.Name)]
+    return [thing for thing in names if not isinstance(thing, str | ModuleType)]
 
 
 def _wrapper(walker: Walker, item: Item) -> bytes:

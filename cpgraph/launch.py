@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -28,7 +29,7 @@ from cpgraph.pickles import dumps, loads_plain
 from cpgraph.rows import convert
 from cpgraph.runs import Memory, Run, Version
 from cpgraph.schedule import Schedule, Settings
-from cpgraph.steps import EMPTY, step_name
+from cpgraph.steps import EMPTY, as_tuple, step_name
 from cpgraph.store import Records, State
 
 __all__ = ["Order", "importing", "launch"]
@@ -50,7 +51,7 @@ class Order:
     given_params: bool = False
     settings: Settings = attrs.field(factory=Settings)
     stream: Stream | None = None
-    redo: tuple[Any, ...] = ()
+    redo: Any = ()
     start: Any = UNSET
     default_data: Any = None
     drawn: Callable[[Run, Any], str] | None = None
@@ -120,9 +121,9 @@ class _Launch:
         )
         for name, found in fingerprints.items():
             for kind, text, mend in found.hints:
-                schedule.told(kind, text, mend, "", name)
+                schedule.tellings.told(kind, text, mend, "", name)
         if resumed is not None:
-            resumed.tell(compiled, fingerprints, metas.fingerprint_of, schedule.told)
+            resumed.tell(compiled, fingerprints, metas.fingerprint_of, schedule.tellings.told)
         if planning:
             schedule.last, schedule.fingerprint_of = last, metas.fingerprint_of
             plan = schedule.plan(line)
@@ -137,26 +138,25 @@ class _Launch:
             error.run = self._run(journal, row, schedule)
             raise
         conflicts, errors = conflict_failures(schedule)
-        bad = schedule.counts[2] or schedule.counts[3] or conflicts or schedule.part_failures
+        ledger = schedule.ledger
+        bad = ledger.counts[2] or ledger.counts[3] or conflicts or ledger.part_failures
         status = "interrupted" if not finished else "failed" if bad else "ok"
         end_meta = {
-            "hints": [(hint.kind, hint.text, hint.mend, hint.nodes) for hint in schedule.hints.values()],
+            "hints": [(hint.kind, hint.text, hint.mend, hint.nodes) for hint in schedule.tellings.hints],
             "conflicts": conflicts,
-            "relabelled": schedule.relabelled(),
+            "relabelled": ledger.relabelled(),
             "items": schedule.item_orders(),
-            "counts": schedule.counts,
+            "counts": ledger.counts,
         }
-        schedule.errors.update(errors)
+        ledger.errors.update(errors)
         journal.end(number, status, dumps(end_meta))
         self.stream.emit(RunEnded(number, status, time.monotonic() - started))
         return self._run(journal, row, schedule)
 
     def _run(self, journal: Journal, row: RunRow, schedule: Schedule) -> Run:
-        try:
+        with contextlib.suppress(StorageError):
             row = next(found for found in journal.runs() if found.number == row.number)
-        except StorageError:
-            pass
-        memory = Memory(schedule.memory, schedule.errors)
+        memory = Memory(schedule.ledger.memory, schedule.ledger.errors)
         source: Any = journal
         if self.order.directory is not None:
             source = self.order.directory
@@ -171,7 +171,7 @@ class _Launch:
     def _redo(self) -> Callable[[str, str], bool]:
         wanted = set()
         steps = self.compiled.steps
-        for part in self.order.redo if isinstance(self.order.redo, list | tuple | set | frozenset) else (self.order.redo,):
+        for part in as_tuple(self.order.redo):
             name = part if isinstance(part, str) else step_name(part)
             if name.split("[", 1)[0] not in steps:
                 raise CpgraphError(

@@ -162,12 +162,12 @@ class Line:
     @property
     def numbers(self) -> list[int]:
         """Give the directory's number of each version of the line, the first after its data."""
-        self._columns
+        _ = self._columns
         return self._numbers
 
     @property
     def times(self) -> list[float]:
-        self._columns
+        _ = self._columns
         return self._times
 
     def __len__(self) -> int:

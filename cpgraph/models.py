@@ -21,7 +21,8 @@ from cpgraph.errors import CpgraphError, ModelError, nearest
 
 __all__ = ["AUTO", "Change", "Create", "Delete", "File", "Files", "Result", "Update"]
 __all__ += ["auto_id", "check_record", "check_update", "create", "delete", "evolved", "field_types", "files", "is_model"]
-__all__ += ["location", "misfits", "model", "model_name", "record_misfits", "result", "update", "wrong_id"]
+__all__ += ["location", "misfits", "model", "model_name", "record_misfits", "result", "update"]
+__all__ += ["update_misfits", "wrong_id"]
 
 M = TypeVar("M")
 
@@ -203,7 +204,23 @@ def check_update(cls: type, fields: Mapping[str, Any]) -> None:
             {"id": brief(fields["id"])},
             "leave `id` out; another id is another record: delete(record) and create(…).",
         )
-    _refuse(f"an update does not fit {cls.__name__}", misfits(cls, fields), cls)
+    _refuse(f"an update does not fit {cls.__name__}", update_misfits(cls, fields), cls)
+
+
+def update_misfits(cls: type, fields: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Give what is wrong with an update: the field, and a sentence."""
+    fixed = _fixed(cls) & fields.keys()
+    if not fixed:
+        return misfits(cls, fields)
+    said = {name: f"{cls.__name__} makes this field itself" for name in fixed} | {"id": "an update cannot change the id"}
+    wrong = [(name, said[name]) for name in fields if name in fixed]
+    return wrong + misfits(cls, {name: value for name, value in fields.items() if name not in fixed})
+
+
+@functools.lru_cache(maxsize=1024)
+def _fixed(cls: Any) -> frozenset[str]:
+    """The fields that nobody can write: the id, and what the class makes itself."""
+    return frozenset(field.name for field in attrs.fields(cls) if not field.init or field.name == "id")
 
 
 def check_record(record: Any) -> None:

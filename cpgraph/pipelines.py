@@ -98,7 +98,8 @@ def pipeline(
         raise CompileError("a pipeline without parts does nothing", {"pipeline": spot}, "give it at least one step.")
     if on_error not in ("isolate", "skip", "stop"):
         raise CompileError(f"on_error={on_error!r} is not known", {"pipeline": spot}, 'say "isolate", "skip" or "stop".')
-    for option, number in (("concurrency", concurrency), ("max_generations", max_generations)):
+    numbers: dict[str, Any] = {"concurrency": concurrency, "max_generations": max_generations}
+    for option, number in numbers.items():
         if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 1):
             raise CompileError(f"{option}={number!r} is not a whole number above 0", {"pipeline": spot}, "give 1 or more.")
     taken = tuple(_part(part, spot) for part in parts)
@@ -116,7 +117,7 @@ def _part(part: Any, spot: str) -> Part:
         raise CompileError(
             "a tuple is no part of a pipeline", {"pipeline": spot}, "write a list for parts that run side by side."
         )
-    if not callable(part) or isinstance(part, type):
+    if isinstance(part, type) or not callable(part):
         raise CompileError(
             f"{part!r} is no part of a pipeline",
             {"pipeline": spot},

@@ -8,10 +8,12 @@ from typing import Any
 import attrs
 
 from cpgraph.compile import Unit
+from cpgraph.execute import Outcome
 from cpgraph.explain import compare
 from cpgraph.flow import PLANNING
-from cpgraph.instances import BLOCKED, CLOSED, PLANNED, Instance
-from cpgraph.nodes import Node
+from cpgraph.instances import BLOCKED, CLOSED, FAILED, PLANNED, Instance
+from cpgraph.ledger import Ledger
+from cpgraph.nodes import Node, node_id
 from cpgraph.results import read_head
 from cpgraph.schedule import Schedule
 
@@ -80,6 +82,7 @@ class Planner(Schedule):
 
     def plan(self, line: str) -> Plan:
         self.flow.bad = PLANNED
+        self.ledger = _Idle(self.journal, 0, self.world, self.stream)
         self.steps = {unit.step.name: PlannedStep(unit.step.name) for unit in self.compiled.units if unit.step is not None}
         self.problems: list[str] = []
         self.flow.begin()
@@ -156,10 +159,19 @@ class Planner(Schedule):
         elif how in (BLOCKED, PLANNED):
             planned.follows += 1
 
-    def _put_failure(self, node: str, step: str, instance: Instance, outcome: Any, attempts: int) -> int:
-        self.problems.append(f"{node}: {type(outcome.error).__name__}: {outcome.error}")
-        return 0
+    def _fail(self, node: Node, outcome: Outcome) -> None:
+        self.problems.append(f"{node.id}: {type(outcome.error).__name__}: {outcome.error}")
+        self.flow.end(node.unit, node.instance, FAILED, node.id)
+
+    def failed(self, unit: Unit, instance: Instance, error: BaseException) -> None:
+        self.problems.append(f"{node_id(unit.name, instance.key)}: {type(error).__name__}: {error}")
+
+
+class _Idle(Ledger):
+    """The ledger of a plan: nothing was done, so nothing is kept."""
+
+    def end(self, *about: Any, **more: Any) -> None:
+        """Keep nothing."""
 
     def commit(self) -> None:
-        """Nothing is committed: nothing was done."""
-        self.entries = type(self.entries)()
+        """Commit nothing."""

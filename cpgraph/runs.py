@@ -198,7 +198,7 @@ class Version:
     @property
     def damaged(self) -> bool:
         """Tell whether bytes that it needs do not agree with their digest any more."""
-        self.run.line.records
+        _ = self.run.line.records
         return self.place >= self.run.line.damaged_from
 
     @property

@@ -24,11 +24,11 @@ from typing import Any, Final
 import attrs
 
 from cpgraph.commits import Conflict, apply, check, value_of_changes
-from cpgraph.compile import Scope, Unit
+from cpgraph.compile import Place, Scope, Unit
 from cpgraph.copies import isolated
-from cpgraph.errors import Retry, StorageError
-from cpgraph.events import GuardChanged, Hint, NodeEnded, NodeStarted, Stream
-from cpgraph.execute import Call, Outcome, Target, Value, failed, pack, text_of
+from cpgraph.errors import Retry
+from cpgraph.events import GuardChanged, NodeStarted, Stream
+from cpgraph.execute import Call, Outcome, Target, failed, pack
 from cpgraph.executors import Executor, open_executor
 from cpgraph.fanout import items_of
 from cpgraph.flow import Flow
@@ -36,20 +36,18 @@ from cpgraph.gates import Concurrency, Gate, Gates, Rate
 from cpgraph.inputs import Deleted, Inputs
 from cpgraph.instances import BLOCKED, CLOSED, FAILED, OK, Asker, Fan, Instance, World
 from cpgraph.journal import Journal
+from cpgraph.ledger import BLOCKED_END, CACHED, CLOSED_END, COMMIT_NODES, COMPUTED, FAILED_END, Ledger
 from cpgraph.nodes import Node, Result, Results, node_id
-from cpgraph.pickles import dumps
-from cpgraph.ranks import node_key
-from cpgraph.results import ENDINGS, Entries, Head, write_head
+from cpgraph.results import Head
 from cpgraph.steps import Limit
 from cpgraph.store import State, Store
+from cpgraph.tellings import Tellings
 
 __all__ = ["Lane", "Schedule", "Settings"]
 
-COMMIT_NODES: Final = 1_000
-COMMIT_SECONDS: Final = 0.05
+STOP_SECONDS: Final = 0.05  # how often a `stop=` event is looked at
 WINDOW: Final = 512  # instances opened, and keys looked up, at once
 UNASKED_RETRIES: Final = 10  # how often Retry is honoured where retries= says nothing
-COMPUTED, CACHED, FAILED_END, BLOCKED_END, CLOSED_END = range(len(ENDINGS))
 
 
 @attrs.frozen
@@ -112,21 +110,11 @@ class Schedule:
         self.working: dict[tuple[bytes, int], Node] = {}
         self.timers: list[tuple[float, int, Callable[[], None]]] = []
         self.tokens = itertools.count()
-        self.entries = Entries()
-        self.ended_events: list[NodeEnded] = []
-        self.last_commit = time.monotonic()
-        self.versions: list[int] = []
-        self.memory: dict[int, Value] = {}
-        self.errors: dict[str, BaseException] = {}
+        self.ledger = Ledger(journal, run, world, stream)
+        self.tellings = Tellings(stream, world)
         self.conflicts: dict[tuple[int, int, str, Any, str], list[Conflict]] = {}
-        self.hints: dict[tuple[str, str], Hint] = {}
-        self.queries: dict[int, set[tuple[str, tuple[str, ...] | None]]] = {}
         self.stopping = False
         self.interrupts = 0
-        self.counts = [0] * len(ENDINGS)
-        self.part_failures = 0
-        self.shared: dict[int, list[tuple[Unit, Instance, int]]] = {}
-        self.written_entries = 0
 
     # The loop
 
@@ -141,8 +129,8 @@ class Schedule:
                         break
                 except KeyboardInterrupt:
                     self.interrupt()
-            self._conclude()
-            self.commit()
+            self.tellings.conclude(self._instance_counts())
+            self.ledger.commit()
             return not self.stopping
         finally:
             restore()
@@ -155,8 +143,8 @@ class Schedule:
             self._look_up_ready()
             self._open_fresh()
             self._hand_out()
-        if self.entries and self._commit_due():
-            self.commit()
+        if self.ledger.due:
+            self.ledger.commit()
         if self._take_back(block=False):
             return True
         if self.in_flight:
@@ -170,9 +158,6 @@ class Schedule:
             self._take_back(block=True)
             return True
         return self._settle()
-
-    def _commit_due(self) -> bool:
-        return len(self.entries) >= COMMIT_NODES or time.monotonic() - self.last_commit >= COMMIT_SECONDS
 
     def _take_back(self, block: bool) -> bool:
         """Take what came back; blocking, until something does or something else is due."""
@@ -191,18 +176,18 @@ class Schedule:
                 self.stream.push(item[2], item[3])
             else:
                 self.interrupt()
-            if len(self.entries) >= COMMIT_NODES:
+            if self.ledger.full:
                 return True
 
     def _patience(self) -> float | None:
         now = time.monotonic()
         waits = [self.timers[0][0] - now] if self.timers else []
-        if self.entries:
-            waits.append(self.last_commit + COMMIT_SECONDS - now)
+        if self.ledger.due_at is not None:
+            waits.append(self.ledger.due_at - now)
         if self.settings.stop is not None:
             if self.settings.stop.is_set() and not self.stopping:
                 self.interrupt()
-            waits.append(COMMIT_SECONDS)
+            waits.append(STOP_SECONDS)
         return max(0.0, min(waits)) if waits else None
 
     def _fire_timers(self) -> None:
@@ -258,8 +243,8 @@ class Schedule:
                 self._finish(node, result, CACHED)
             else:
                 self._queue(node)
-            if len(self.entries) >= COMMIT_NODES:
-                self.commit()
+            if self.ledger.full:
+                self.ledger.commit()
 
     def _gather(self, unit: Unit, instance: Instance) -> Node | None:
         """Find out what a node gets; None if it ends here or is held back."""
@@ -393,10 +378,9 @@ class Schedule:
         assert unit.step is not None
         if unit.holders:
             for gate in self.gates.around(unit, instance):
-                if self.gates.stale(gate) and not self._reask(gate):
-                    self._drop(node)
-                    return False
-                if not gate.answer:
+                if self.gates.stale(gate):
+                    self._reask(gate)
+                if not gate.answer or node.over:
                     gate.held.append((unit, instance))
                     self._drop(node)
                     return False
@@ -423,8 +407,7 @@ class Schedule:
 
     def _drop(self, node: Node) -> None:
         """Forget a node that will not be computed now; those that waited for the same work are looked up again."""
-        if self.working.get(node.work) is node:
-            del self.working[node.work]
+        self._leave_work(node)
         for follower in node.followers:
             self.flow.ready.append((follower.unit, follower.instance))
         node.followers = []
@@ -492,7 +475,7 @@ class Schedule:
                     self._lane(waiting.unit).going.appendleft(waiting)
                     break
         for kind, text, mend in outcome.hints:
-            self.told(kind, text, mend, node.id, step.name)
+            self.tellings.told(kind, text, mend, node.id, step.name)
         if outcome.error is not None:
             if not self._try_again(node, lane, outcome):
                 self._fail(node, outcome)
@@ -537,7 +520,7 @@ class Schedule:
         )  # fmt: skip
         if value.digest is None:
             value.digest = node.key
-            self.told(
+            self.tellings.told(
                 "undigestible",
                 f"step {step.name!r} gives a value that has no digest: what follows runs again whenever it does",
                 value.undigestible.splitlines()[0] if value.undigestible else "return plain values.",
@@ -545,7 +528,7 @@ class Schedule:
                 step.name,
             )
         if value.problem and step.options.cache:
-            self.told(
+            self.tellings.told(
                 "not-cached",
                 f"step {step.name!r} gives a value that does not pickle: it is not cached",
                 f"return what it was made of ({value.problem.splitlines()[0]}).",
@@ -576,9 +559,8 @@ class Schedule:
             return
         row_id = result.row
         if ended == COMPUTED:
-            row_id = self._keep(node, head, value)
-        if value.problem:
-            self.memory[row_id] = value
+            self._leave_work(node)
+            row_id = self.ledger.keep(node.key if step.options.cache else None, head, value)
         instance.values[unit.slot] = value
         extra: dict[str, Any] | None = None
         version = 0
@@ -586,24 +568,19 @@ class Schedule:
             version = 1 if ended == COMPUTED else 2
             extra = self._apply(node, effects)
         if head.reads:
-            self._note_queries(unit.index, head.reads)
+            self.tellings.asked(unit.index, head.reads)
         if (ended == CACHED and head.run == self.run_number) or (ended == COMPUTED and node.followers):
-            self.shared.setdefault(row_id, []).append((unit, instance, self.written_entries + len(self.entries)))
-        self._end_entry(node, ended, row_id, version, head.seconds, extra)
+            self.ledger.share(row_id, unit, instance)
+        self.ledger.end(unit, instance, ended, row_id, version, head.seconds, extra)
         for inner in instance.chain:
             inner.begun = True
         self.flow.end(unit, instance, OK)
         if ended == COMPUTED:
             self._serve_followers(node, attrs.evolve(result, row=row_id))
 
-    def _keep(self, node: Node, head: Head, value: Value) -> int:
-        step = node.unit.step
-        assert step is not None
+    def _leave_work(self, node: Node) -> None:
         if self.working.get(node.work) is node:
             del self.working[node.work]
-        if value.problem:
-            return self.journal.put(None, write_head(head), None)
-        return self.journal.put(node.key if step.options.cache else None, write_head(head), value.blob_bytes())
 
     def _serve_followers(self, node: Node, result: Result) -> None:
         followers, node.followers = node.followers, []
@@ -628,7 +605,7 @@ class Schedule:
         for row in applied.created:
             self.flow.created(row)
         for model, id in applied.kept:
-            self.told(
+            self.tellings.told(
                 "created-twice",
                 f"{model} {id!r} was created by unordered nodes with different content; the one committed first stands",
                 "put one creator after the other, or derive the content from the id alone.",
@@ -644,59 +621,39 @@ class Schedule:
         return extra or None
 
     def _conflict(self, conflict: Conflict) -> None:
-        one, other = self.compiled.units[conflict.unit], self.compiled.units[conflict.other_unit]
-        place = self.compiled.smallest(one.place, other.place)
-        inside = place.inner if place.inner is not None else place.scope
-        level = self.compiled.scopes[inside].level
-        at = conflict.instance.around(level)
-        if place.inner is not None and at is conflict.other_instance.around(level):
+        """Fail the smallest part that holds both nodes; a late record's is held by its home at the least (C2, E2)."""
+        one, other = conflict.instance, conflict.other_instance
+        place = self.compiled.smallest(self.compiled.units[conflict.unit].place, self.compiled.units[conflict.other_unit].place)
+        shared = 0
+        for mine, theirs in zip(one.chain, other.chain, strict=False):
+            if mine is not theirs:
+                break
+            shared += 1
+        for inner in (*one.chain[shared:], *other.chain[shared:]):
+            if inner.scope.level <= self.world.common[one.scope.index][other.scope.index]:
+                place = _larger(place, inner.scope.place)
+            if inner.home is not None:
+                place = _larger(place, inner.home[0])
+        inside = place.inner is not None and self.compiled.scopes[place.inner].level <= shared
+        at = one.around(self.compiled.scopes[place.inner if inside and place.inner is not None else place.scope].level)
+        if inside:
             at.failed = True
         else:
-            at = conflict.instance.around(self.compiled.scopes[place.scope].level)
-            if place.end is not None:
-                self.flow.force(place, at)
+            self.flow.force(place, at)
         self.conflicts.setdefault((place.index, id(at), conflict.model, conflict.id, conflict.field), []).append(conflict)
-
-    # How nodes end
-
-    def _end_entry(self, node: Node, ended: int, row: int, version: int, seconds: float, extra: dict[str, Any] | None) -> None:
-        self.entries.add(node.unit.index, node.instance.key, ended, row, version, extra)
-        self.counts[ended] += 1
-        if self.stream.listens(NodeEnded):
-            assert node.unit.step is not None
-            self.ended_events.append(NodeEnded(node.id, node.unit.step.name, node.instance.record(), ENDINGS[ended], seconds))
 
     def _fail(self, node: Node, outcome: Outcome) -> None:
         unit, instance = node.unit, node.instance
         if instance.ended[unit.slot]:
             return
-        if self.working.get(node.work) is node:
-            del self.working[node.work]
-        row = self._put_failure(node.id, unit.name, instance, outcome, max(node.attempts, 1))
-        self._end_entry(node, FAILED_END, row, 0, outcome.seconds, None)
+        self._leave_work(node)
+        row = self.ledger.keep_failure(node.id, unit.name, outcome, max(node.attempts, 1))
+        self.ledger.end(unit, instance, FAILED_END, row, seconds=outcome.seconds)
         self.flow.end(unit, instance, FAILED, node.id)
         followers, node.followers = node.followers, []
         for follower in followers:
             follower.attempts = node.attempts
             self._fail(follower, outcome)
-
-    def _put_failure(self, node: str, step: str, instance: Instance, outcome: Outcome, attempts: int) -> int:
-        error = outcome.error
-        assert error is not None
-        self.errors[node] = error
-        kept = {
-            "node": node,
-            "step": step,
-            "type": type(error).__name__,
-            "text": text_of(error),
-            "traceback": outcome.traceback,
-            "place": outcome.place,
-            "attempts": attempts,
-            "started": outcome.started,
-            "seconds": outcome.seconds,
-            "run": self.run_number,
-        }
-        return self.journal.put(None, dumps(kept), None)
 
     # What the flow asks (see flow.Decide)
 
@@ -735,20 +692,14 @@ class Schedule:
         return self.inputs.items(fan)
 
     def ended(self, unit: Unit, instance: Instance, how: int, reason: str) -> None:
-        node = Node(unit, instance, [], b"", b"", None)
         ended = CLOSED_END if how == CLOSED else BLOCKED_END
-        self._end_entry(node, ended, 0, 0, 0.0, {"reason": reason} if reason else None)
+        self.ledger.end(unit, instance, ended, extra={"reason": reason} if reason else None)
 
     def failed(self, unit: Unit, instance: Instance, error: BaseException) -> None:
         target = Target(unit.name, void, where=unit.place.where)
         outcome = failed(Call(-1, target), error, 0.0, time.time())
-        id = node_id(unit.name, instance.key)
-        row = self._put_failure(id, unit.name, instance, outcome, 1)
-        if unit.step is not None:
-            self._end_entry(Node(unit, instance, [], b"", b"", None), FAILED_END, row, 0, 0.0, None)
-        else:  # a condition, guard or selection has no node of its own
-            self.entries.add(unit.index, instance.key, FAILED_END, row, 0, None)
-            self.part_failures += 1
+        row = self.ledger.keep_failure(node_id(unit.name, instance.key), unit.name, outcome, 1)
+        self.ledger.end(unit, instance, FAILED_END, row)
 
     def left(self, instance: Instance) -> None:
         for node in self.concurrency.release(instance):
@@ -766,7 +717,7 @@ class Schedule:
             self.stream.emit(GuardChanged(gate.unit.place.name, gate.answer, gate.read))
 
     def _reask(self, gate: Gate) -> bool:
-        """Ask a guard again; gives False if it raised, which fails its pipeline."""
+        """Ask a guard again; one that raises fails its pipeline."""
         try:
             answer = self.gates.ask(gate)
         except Exception as error:
@@ -780,7 +731,7 @@ class Schedule:
         if answer:
             self.flow.ready.extend(gate.held)
             gate.held.clear()
-        return True
+        return answer
 
     def _reask_closed(self) -> bool:
         """Ask closed guards again whose models have changed; tells whether one opened."""
@@ -789,15 +740,11 @@ class Schedule:
             if gate.settled or gate.answer or not self.gates.stale(gate):
                 continue
             never = not gate.opened
-            if self._reask(gate) and gate.answer:
+            if self._reask(gate):
                 opened = True
                 if never:
-                    self._open_gate(gate)
+                    self.flow.open_asked(gate.unit, gate.instance)
         return opened
-
-    def _open_gate(self, gate: Gate) -> None:
-        unit, instance = gate.unit, gate.instance
-        self.flow.open_asked(unit, instance)
 
     def _settle(self) -> bool:
         """When nothing else can run: ask closed guards once more, then close the first in graph order for good (G3)."""
@@ -826,24 +773,14 @@ class Schedule:
             self.flow.end(gate.unit, gate.instance, CLOSED, reason)
         return True
 
-    # Telling
-
-    def told(self, kind: str, text: str, mend: str, node: str = "", step: str = "") -> None:
-        """Tell the user something, once per kind and step on the stream, with all nodes in the end."""
-        about = (kind, step or text)
-        known = self.hints.get(about)
-        if known is None:
-            self.hints[about] = hint = Hint(kind, text, mend, (node,) if node else ())
-            self.stream.emit(hint)
-        elif node and len(known.nodes) < 1_000 and node not in known.nodes[-1:]:
-            self.hints[about] = attrs.evolve(known, nodes=(*known.nodes, node))
+    # For those who read the run
 
     def _tell_joins(self, unit: Unit, instance: Instance) -> None:
         for binding in unit.bindings:
             if binding.kind == "joined":
                 missing, expected = self.inputs.missing(unit, instance, binding)
                 if missing:
-                    self.told(
+                    self.tellings.told(
                         "joined-fewer",
                         f"{unit.name} joins {expected - missing} of {expected} of {self.compiled.units[binding.unit].name}",
                         "see run.failures for those that are missing.",
@@ -852,61 +789,11 @@ class Schedule:
                     )
                     return
 
-    def _note_queries(self, unit: int, reads: Sequence[tuple[Any, bytes]]) -> None:
-        asked = self.queries.setdefault(unit, set())
-        for query, _ in reads:
-            asked.add((query[1], query[2] if query[0] == "values" else None))
+    def told(self, kind: str, text: str, mend: str, node: str = "") -> None:
+        self.tellings.told(kind, text, mend, node)
 
-    def _conclude(self) -> None:
-        """Tell of queries over what unordered nodes wrote (rule C1), and put conflicts in order."""
-        if not self.queries:
-            return
-        writers: dict[str, dict[int, set[str]]] = {}
-        for table in self.world.records.tables.values():
-            for row in table.rows.values():
-                for write in row.writes:
-                    writers.setdefault(table.name, {}).setdefault(write.unit, set()).update(write.fields or ("*",))
-        for reader, asked in self.queries.items():
-            for model, fields in asked:
-                for writer, wrote in writers.get(model, {}).items():
-                    if fields is not None and not wrote & {*fields, "*", "id"}:
-                        continue
-                    if writer == reader and not self.compiled.units[reader].scope:
-                        continue
-                    shared = self.world.common[self.compiled.units[reader].scope][self.compiled.units[writer].scope]
-                    level = self.compiled.scopes[self.compiled.units[writer].scope].level
-                    if (self.compiled.is_before(writer, reader) and shared == level == 0) or self._is_after_all(writer, reader):
-                        continue
-                    around = self.compiled.units[writer].place.parent
-                    self.told(
-                        "reads-beside-writes",
-                        f"{self.compiled.units[reader].name} asks for all {model}, and {self.compiled.units[writer].name} writes them beside it: "
-                        "it sees them as they were before",
-                        f"come after it: after={around.name if around is not None else ''!r}.",
-                        step=self.compiled.units[reader].name,
-                    )
-
-    def _is_after_all(self, writer: int, reader: int) -> bool:
-        if not self.compiled.is_before(writer, reader):
-            return False
-        shared = self.world.common[self.compiled.units[reader].scope][self.compiled.units[writer].scope]
-        if not shared:
-            return True
-        chain = self.compiled.scopes[self.compiled.units[writer].scope].chain[:shared]
-        return all(self._is_single(scope) for scope in chain)
-
-    def _is_single(self, scope: int) -> bool:
-        fans = self.flow.open_fans[scope]
-        return all(len(fan.instances) <= 1 for fan in fans)
-
-    def relabelled(self) -> list[tuple[int, int]]:
-        """Say of equal work which node counts as computed: the first in graph order (rule O2)."""
-        found = []
-        for nodes in self.shared.values():
-            leaders = sorted(nodes, key=lambda node: node_key((node[0].index, node[1].chain)))
-            found.append((leaders[0][2], COMPUTED))
-            found.extend((index, CACHED) for _, _, index in leaders[1:])
-        return found
+    def _instance_counts(self) -> dict[int, int]:
+        return {scope: sum(len(fan.instances) for fan in fans) for scope, fans in self.flow.open_fans.items()}
 
     def item_orders(self) -> dict[int, list[Any]]:
         """Give the order of items of each `each` over items, for those who read the run."""
@@ -919,27 +806,10 @@ class Schedule:
                 found[scope] = list(seen)
         return found
 
-    # Committing
 
-    def commit(self) -> None:
-        """Put on disk what has ended since the last time, then report it."""
-        if not self.entries:
-            return
-        entries, self.entries = self.entries, Entries()
-        self.written_entries += len(entries)
-        numbers = entries.numbers()
-        try:
-            self.journal.append(self.run_number, entries.pack(), numbers[-1])
-            firsts = self.journal.commit()
-        except StorageError as error:
-            error.node = node_id(self.compiled.units[entries.units[-1]].name, entries.keys[-1])
-            raise
-        self.last_commit = time.monotonic()
-        if firsts:
-            self.versions.append(firsts[-1])
-        events, self.ended_events = self.ended_events, []
-        for event in events:
-            self.stream.emit(event)
+def _larger(one: Place, other: Place) -> Place:
+    """Give that of two parts, one of which holds the other, which holds it."""
+    return one if one.depth <= other.depth else other
 
 
 def void(*args: object) -> None:

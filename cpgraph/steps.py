@@ -224,8 +224,7 @@ def step_name(part: Any) -> str:
     if isinstance(part, Alias):
         return part.name
     options: Options | None = getattr(part, MARK, None)
-    name: str = (options.name if options else None) or getattr(part, "__name__", type(part).__name__)
-    return name
+    return (options.name if options else None) or str(getattr(part, "__name__", type(part).__name__))
 
 
 def read_step(part: Any) -> Step:

@@ -111,7 +111,7 @@ def _builder(model: type) -> Callable[[Mapping[str, Any]], Any]:
 
 def _by_alias(model: type, fields: Mapping[str, Any]) -> dict[str, Any]:
     known = attrs.fields_dict(model)
-    return {known[name].alias: value for name, value in fields.items() if name in known and known[name].init}
+    return {known[name].alias or name: value for name, value in fields.items() if name in known and known[name].init}
 
 
 class Eyes(Protocol):

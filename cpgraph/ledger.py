@@ -1,0 +1,136 @@
+"""What has ended and is to be on disk: gathered by the schedule, committed in groups, and only then reported."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+from cpgraph.compile import Unit
+from cpgraph.errors import StorageError
+from cpgraph.events import NodeEnded, Stream
+from cpgraph.execute import Outcome, Value, text_of
+from cpgraph.instances import Instance, World
+from cpgraph.journal import Journal
+from cpgraph.nodes import node_id
+from cpgraph.pickles import dumps
+from cpgraph.ranks import node_key
+from cpgraph.results import ENDINGS, Entries, Head, write_head
+
+__all__ = ["BLOCKED_END", "CACHED", "CLOSED_END", "COMMIT_NODES", "COMPUTED", "FAILED_END", "Ledger"]
+
+COMMIT_NODES: Final = 1_000
+COMMIT_SECONDS: Final = 0.05
+COMPUTED, CACHED, FAILED_END, BLOCKED_END, CLOSED_END = range(len(ENDINGS))
+
+
+class Ledger:
+    """The one who writes for a run. `counts`: how many nodes ended how; `memory`: values that the journal cannot have."""
+
+    def __init__(self, journal: Journal, run: int, world: World, stream: Stream) -> None:
+        self.journal = journal
+        self.run = run
+        self.counts = [0] * len(ENDINGS)
+        self.part_failures = 0
+        self.memory: dict[int, Value] = {}
+        self.errors: dict[str, BaseException] = {}
+        self._world = world
+        self._stream = stream
+        self._entries = Entries()
+        self._events: list[NodeEnded] = []
+        self._committed = 0
+        self._last = time.monotonic()
+        self._shared: dict[int, list[tuple[Unit, Instance, int]]] = {}
+
+    # When
+
+    @property
+    def full(self) -> bool:
+        return len(self._entries) >= COMMIT_NODES
+
+    @property
+    def due(self) -> bool:
+        return bool(self._entries) and (self.full or time.monotonic() - self._last >= COMMIT_SECONDS)
+
+    @property
+    def due_at(self) -> float | None:
+        """When what is there has to be committed at the latest."""
+        return self._last + COMMIT_SECONDS if self._entries else None
+
+    # What
+
+    def keep(self, key: bytes | None, head: Head, value: Value) -> int:
+        """Put a result; one whose value does not pickle is for this run alone."""
+        if value.problem:
+            row = self.journal.put(None, write_head(head), None)
+            self.memory[row] = value
+            return row
+        return self.journal.put(key, write_head(head), value.blob_bytes())
+
+    def keep_failure(self, node: str, step: str, outcome: Outcome, attempts: int) -> int:
+        """Put a failure: kept for the record, never found as a result."""
+        error = outcome.error
+        assert error is not None
+        self.errors[node] = error
+        kept = {
+            "node": node,
+            "step": step,
+            "type": type(error).__name__,
+            "text": text_of(error),
+            "traceback": outcome.traceback,
+            "place": outcome.place,
+            "attempts": attempts,
+            "started": outcome.started,
+            "seconds": outcome.seconds,
+            "run": self.run,
+        }
+        return self.journal.put(None, dumps(kept), None)
+
+    def end(
+        self,
+        unit: Unit,
+        instance: Instance,
+        ended: int,
+        row: int = 0,
+        version: int = 0,
+        seconds: float = 0.0,
+        extra: dict[str, Any] | None = None,
+    ) -> None:
+        """Note how a node ended."""
+        self._entries.add(unit.index, instance.key, ended, row, version, extra)
+        if unit.step is None:  # a condition, guard or selection that raised
+            self.part_failures += 1
+            return
+        self.counts[ended] += 1
+        if self._stream.listens(NodeEnded):
+            node = node_id(unit.step.name, instance.key)
+            self._events.append(NodeEnded(node, unit.step.name, instance.record(), ENDINGS[ended], seconds))
+
+    def share(self, row: int, unit: Unit, instance: Instance) -> None:
+        """Note that the node to be ended next has the same result as others of this run."""
+        self._shared.setdefault(row, []).append((unit, instance, self._committed + len(self._entries)))
+
+    def relabelled(self) -> list[tuple[int, int]]:
+        """Say of equal work which node counts as computed: the first in graph order (rule O2)."""
+        found = []
+        for nodes in self._shared.values():
+            first, *others = sorted(nodes, key=lambda node: node_key((node[0].index, node[1].chain)))
+            found.append((first[2], COMPUTED))
+            found.extend((index, CACHED) for _, _, index in others)
+        return found
+
+    def commit(self) -> None:
+        """Put on disk what has ended since the last time, then report it."""
+        if not self._entries:
+            return
+        entries, self._entries = self._entries, Entries()
+        self._committed += len(entries)
+        try:
+            self.journal.append(self.run, entries.pack(), entries.numbers()[-1])
+            self.journal.commit()
+        except StorageError as error:
+            error.node = node_id(self._world.compiled.units[entries.units[-1]].name, entries.keys[-1])
+            raise
+        self._last = time.monotonic()
+        events, self._events = self._events, []
+        for event in events:
+            self._stream.emit(event)
