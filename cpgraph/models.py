@@ -212,7 +212,7 @@ def update_misfits(cls: type, fields: Mapping[str, Any]) -> list[tuple[str, str]
     fixed = _fixed(cls) & fields.keys()
     if not fixed:
         return misfits(cls, fields)
-    said = {name: f"{cls.__name__} makes this field itself" for name in fixed} | {"id": "an update cannot change the id"}
+    said = dict.fromkeys(fixed, f"{cls.__name__} makes this field itself") | {"id": "an update cannot change the id"}
     wrong = [(name, said[name]) for name in fields if name in fixed]
     return wrong + misfits(cls, {name: value for name, value in fields.items() if name not in fixed})
 
