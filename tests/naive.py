@@ -102,6 +102,7 @@ class Conflict:
     part: Part
     ids: Ids
     field: str
+    record: Any
     first: Task
     second: Task
 
@@ -115,15 +116,20 @@ class Outcome:
     ended: dict[str, str]
     failures: list[tuple[str, str]]
     joined: dict[str, dict[str, Any]]
+    conflicts: list[str]  # the later node of each conflict, record by record
     clock: bool  # something in it is left to time, whatever the rules say: not to be compared
     reads: dict[str, list[Any]]  # what each node was given: arguments, and answers of the store
 
 
 def interpret(
-    pipelines: Any, data: Mapping[Any, Any] | None = None, params: Mapping[str, Any] | None = None, order: Random | None = None
+    pipelines: Any,
+    data: Mapping[Any, Any] | None = None,
+    params: Mapping[str, Any] | None = None,
+    order: Random | None = None,
+    watch: Callable[[str, str], None] | None = None,
 ) -> Outcome:
-    """Run the pipelines as given to `Graph`, over {model: [records]}."""
-    return _Run(pipelines, data or {}, params or {}).run(order)
+    """Run the pipelines as given to `Graph`, over {model: [records]}; `watch` is told of every call: node, and how it ended."""
+    return _Run(pipelines, data or {}, params or {}, watch).run(order)
 
 
 class Again(str):
@@ -144,8 +150,9 @@ def id_text(value: Any) -> str:
 
 
 class _Run:
-    def __init__(self, pipelines: Any, data: Mapping[Any, Any], params: Mapping[str, Any]) -> None:
+    def __init__(self, pipelines: Any, data: Mapping[Any, Any], params: Mapping[str, Any], watch: Any) -> None:
         self.params = params
+        self.watch = watch
         self.initial: dict[Key, Any] = {(type(r), r.id): r for records in data.values() for r in records}
         self.models = {model_name(m): m for m in [*data, *(model for model, _ in self.initial)] if isinstance(m, type)}
         self.steps: dict[str, Part] = {}
@@ -161,6 +168,7 @@ class _Run:
         self.conflicts: list[Conflict] = []
         self.log: list[Write] = []
         self.unseen: set[tuple[Part, Ids, Key]] = set()
+        self.circular = False
         self.ages: dict[Any, dict[Key, float]] = {}  # of the task and log looked at last, and its keys
         self.keys: dict[Any, tuple[Any, ...]] = {}
         self.joins: dict[str, dict[str, Any]] = {}
@@ -314,6 +322,8 @@ class _Run:
             if not ending:
                 reads.append({k: v for k, v in arguments.items() if not isinstance(v, _View | _NoStream)})
                 self.call(task, arguments)
+                if self.watch:
+                    self.watch(self.name(task), self.ended[task])
         elif task.kind == "instance" or task.part.each is None:
             ask = task.part.what.open  # type: ignore[union-attr]
             self.ended[task] = "closed" if not ending and ask and not ask(**arguments) else self.ended[task]  # G1, G3
@@ -379,6 +389,11 @@ class _Run:
 
     def records(self, task: Task) -> list[Key]:
         return [(level.model, id) for level, id in zip(self.levels(task), task.ids, strict=True) if level.model]
+
+    def mine(self, task: Task) -> Key:
+        if not self.records(task):
+            raise Rejected
+        return self.records(task)[-1]
 
     def record(self, task: Task, n: int) -> Any:
         return self.see(task, (self.levels(task)[n].model, task.ids[n]))  # type: ignore[arg-type]
@@ -446,6 +461,9 @@ class _Run:
                 self.ages = {(task, len(self.log)): self.generations(task)}
                 self.keys = {}
             ages = self.ages[task, len(self.log)]
+            if ages[key] == float("inf"):  # made by nodes of records that it made: only what the asker does not see began it
+                self.circular = True
+                return ages[key], str(key)
             first = [w for w in self.creators(key, task) if ages[key] == 1 + self.age(w, ages)]
             least = min((self.node_key(w.task, task), w.ordinal) for w in first)
             self.keys[task, len(self.log), key] = (ages[key], *least)
@@ -565,7 +583,8 @@ class _Run:
             for other in self.log:
                 for field in self.disagree(write, other):
                     part, ids = self.smallest(write.task, other.task)
-                    self.conflicts.append(Conflict(part, ids, f"{model_name(write.key[0])}.{field}", write.task, other.task))
+                    field = f"{model_name(write.key[0])}.{field}"
+                    self.conflicts.append(Conflict(part, ids, field, write.key[1], write.task, other.task))
         self.log += writes
         for write in writes:
             if write.kind == "create":
@@ -582,7 +601,7 @@ class _Run:
         changes = [value] if one else value
         if step.options.sets or not all(isinstance(change, Change) for change in changes):
             raise Rejected
-        ids = [c.record.id if isinstance(c, Create) else c.id if c.model else self.records(task)[-1][1] for c in changes]
+        ids = [c.record.id if isinstance(c, Create) else c.id if c.model else self.mine(task)[1] for c in changes]
         return ids[0] if one else ids, changes
 
     def changes(self, task: Task, changes: list[Change]) -> list[Write]:
@@ -604,7 +623,7 @@ class _Run:
                 fields = attrs.asdict(change.record, recurse=False)
                 made.setdefault(key, []).append(Write(task, key, "create", fields, ordinal, change.if_exists == "keep"))
                 continue
-            key = (change.model, change.id) if change.model else self.records(task)[-1]
+            key = (change.model, change.id) if change.model else self.mine(task)
             if look(key) is None:
                 raise RecordNotFound(f"no {model_name(key[0])} {key[1]!r}")
             if isinstance(change, Delete):
@@ -682,13 +701,21 @@ class _Run:
 
     # The answer
 
+    def later(self, group: Callable[[Conflict], Any]) -> list[str]:
+        """The later node, in graph order, of the first conflict of each group."""
+        pairs: dict[Any, list[tuple[Any, Any, str]]] = {}
+        for c in self.conflicts:
+            first, second = sorted((c.first, c.second), key=self.node_key)
+            pairs.setdefault(group(c), []).append((self.node_key(first), self.node_key(second), self.name(second)))
+        return sorted(min(found)[2] for found in pairs.values())
+
     def clock(self) -> bool:
         """Unordered creates of one id with different content (C1), or the place of a node's own record that several made."""
         creates = [w for w in self.log if w.kind == "create"]
         makers = [[w for w in creates if w.key == key and self.takes(pipe, ids, w)] for pipe, ids, key in self.unseen]
         pairs = [(a, b) for a in creates for b in creates if a.key == b.key and a.fields != b.fields]
         unlike = any(not self.before(a, b) and not self.before(b, a) for a, b in pairs)
-        return unlike or any(len(found) > 1 for found in makers)
+        return self.circular or unlike or any(len(found) > 1 for found in makers)
 
     def name(self, task: Task) -> str:
         inner = f"[{','.join(map(id_text, task.ids))}]" if task.ids else ""
@@ -699,11 +726,7 @@ class _Run:
     def outcome(self) -> Outcome:
         nodes = [task for task in self.ended if task.kind == "node"]
         failures = [(kind, self.name(task)) for kind, task in self.errors]
-        pairs: dict[tuple[Part, Ids, str], list[tuple[Any, Any, Task]]] = {}
-        for c in self.conflicts:
-            first, second = sorted((c.first, c.second), key=self.node_key)
-            pairs.setdefault((c.part, c.ids, c.field), []).append((self.node_key(first), self.node_key(second), second))
-        failures += [("ConflictError", self.name(min(found, key=lambda pair: pair[:2])[2])) for found in pairs.values()]
+        failures += [("ConflictError", node) for node in self.later(lambda c: (c.part, c.ids, c.field))]
         return Outcome(
             store={
                 name: [attrs.asdict(r, recurse=False) for r in self.all(None, model)]
@@ -714,6 +737,7 @@ class _Run:
             ended={self.name(t): self.ended[t] for t in nodes},
             failures=sorted(failures),
             joined=self.joins,
+            conflicts=self.later(lambda c: (c.part, c.ids, c.field, c.record)),
             clock=self.clock(),
             reads={self.name(t): self.reads[self.name(t)] for t in nodes if self.ended[t] in ("computed", "failed")},
         )
