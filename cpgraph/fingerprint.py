@@ -15,8 +15,9 @@ import attrs
 
 from cpgraph.digest import digest, digest_many
 from cpgraph.items import Hint, Item, Part, finish, reached
-from cpgraph.kinds import Content, Walker, is_users
+from cpgraph.kinds import KINDS
 from cpgraph.names import qualified_name
+from cpgraph.reach import Content, Walker, is_users
 
 __all__ = ["Fingerprint", "Fingerprinter", "Hint", "Part"]
 
@@ -41,7 +42,7 @@ class Fingerprinter:
     """Takes fingerprints for one run: what it has looked at once, it does not look at again."""
 
     def __init__(self) -> None:
-        self._walker = Walker()
+        self._walker = Walker(KINDS)
 
     def fingerprint(
         self,

@@ -7,33 +7,25 @@ state that can be known (a lock, an open file, a connection) is a *handle*, and 
 
 from __future__ import annotations
 
-import ast
-import builtins
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from enum import Enum
-from importlib import import_module
-from importlib.util import find_spec, resolve_name
-from types import BuiltinFunctionType, CellType, FunctionType, GetSetDescriptorType, MemberDescriptorType, MethodType, ModuleType
+from types import BuiltinFunctionType, FunctionType, GetSetDescriptorType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any, Final
 
 import attrs
 
-from cpgraph.code import Sources, code_form, names_in, tree_form
-from cpgraph.digest import Undigestible, Walk, digest
+from cpgraph.digest import digest
+from cpgraph.functions import annotations_of, function
 from cpgraph.items import Item
-from cpgraph.names import main_name, qualified_name
-from cpgraph.packages import Origin, Owner, origin_of_file, origin_of_module
+from cpgraph.names import qualified_name
+from cpgraph.packages import Owner, origin_of_module
+from cpgraph.reach import Content, Kind, Walker, shown
 
-__all__ = ["Content", "Walker", "is_users", "whole_module"]
+__all__ = ["KINDS"]
 
-_FACTORY: Final[Any] = attrs.Factory
-Build = Callable[["Walker", Item], bytes]
-
-# Library functions that run or fetch code by a name the walk cannot know.
-HIDES_CODE: Final = frozenset({"eval", "exec", "globals", "__import__", "importlib:import_module"})
 # What the classes of these packages are given beside what is written in them: it follows from the fields, which count.
 MAKERS: Final = frozenset({"attr", "attrs", "dataclasses", "collections", "enum", "typing"})
 MADE_BY_OPTIONS: Final = frozenset({"__setattr__", "__delattr__", "__eq__", "__lt__", "__hash__", "__init__", "__repr__"})
@@ -49,382 +41,7 @@ _KEPT_BY_PYTHON: Final = """__module__ __qualname__ __name__ __doc__ __dict__ __
 NOT_MEMBERS: Final = frozenset(_KEPT_BY_PYTHON.split())
 DESCRIPTORS: Final = (MemberDescriptorType, GetSetDescriptorType)
 HEAP_TYPE: Final = 1 << 9  # the flag of a class that a class statement made
-
-
-class Walker:
-    """Looks at live objects, each once; `build` does what is waiting, so that no chain of calls is too long."""
-
-    def __init__(self) -> None:
-        self.sources = Sources()
-        self.items: dict[tuple[int, str], Item] = {}
-        self.waiting: list[tuple[Item, Build]] = []
-        self.origins: dict[type, Origin] = {}
-        self.kinds: dict[type, Kind | None] = {}
-        self.process = {id(getattr(sys, name)): name for name in ("argv", "path", "modules", "stdin", "stdout", "stderr")}
-
-    def item(self, thing: Any, name: str, kind: str, build: Build) -> Item:
-        """Give the item of a thing, a new one if this is where it is first reached."""
-        key = (id(thing), name)
-        if key not in self.items:
-            self.items[key] = Item(name, kind, thing)
-            self.waiting.append((self.items[key], build))
-        return self.items[key]
-
-    def build(self) -> None:
-        while self.waiting:
-            item, build = self.waiting.pop()
-            item.shape = build(self, item)
-
-    def package(self, origin: Origin) -> Item:
-        """Give the item of a library: its version stands for its code."""
-        key = (0, f"package {origin.package}")
-        if key not in self.items:
-            shape = digest((origin.package, origin.version))
-            self.items[key] = Item(key[1], "package", origin, shape, text=f"{origin.package} {origin.version}")
-        return self.items[key]
-
-    def origin_of_class(self, kind: type) -> Origin:
-        if kind not in self.origins:
-            self.origins[kind] = _class_origin(kind)
-        return self.origins[kind]
-
-    def kind_of(self, cls: type) -> Kind | None:
-        if cls not in self.kinds:
-            rows = (KINDS.get(base) or BY_NAME.get(qualified_name(base)) for base in cls.__mro__)
-            self.kinds[cls] = next(filter(None, rows), None)
-        return self.kinds[cls]
-
-
-class Content(Walk):
-    """Writes what one item is made of."""
-
-    def __init__(self, walker: Walker, item: Item, classes_count: bool = True) -> None:
-        super().__init__()
-        self.walker = walker
-        self.item = item
-        self.classes_count = classes_count  # whether that a value is of a class brings the class's code along
-
-    def part(self, value: Any) -> bytes:
-        cls = type(value)
-        kind = self.walker.kind_of(cls)
-        written = kind(self, value) if kind else None
-        if written is not None:
-            return written
-        if id(value) in self.walker.process:  # what the process was started with is in no key (rule N10)
-            return b"P" + self.encode(self.walker.process[id(value)])
-        origin = self.walker.origin_of_class(cls)
-        if origin.owner is Owner.SELF and cls.__module__ != "cpgraph.models":
-            return b"S" + self.encode(qualified_name(cls))
-        mark = b""
-        if self.classes_count and origin.owner is Owner.USER:
-            mark = b"c" + self.encode(cls)
-        elif self.classes_count and origin.owner is Owner.LIBRARY:
-            mark = b"c" + self.item.mention(self.walker.package(origin))
-        return mark + super().part(value)
-
-    def refused(self, value: Any, reason: str) -> bytes:
-        """Write a handle, by its type."""
-        name = qualified_name(type(value)).replace(":", ".")
-        self.item.handles.append(f"{self.item.name} ({name})")
-        return b"H" + self.encode(name)
-
-    def value(self, value: Any, name: str) -> bytes:
-        """Write a thing that has a name of its own, a value as an item of its own."""
-        kind = self.walker.kind_of(type(value))
-        written = kind(self, value) if kind else None
-        return written if written is not None else self.item.mention(self.walker.item(value, name, "constant", _constant))
-
-    def need(self, thing: Any, name: str, kind: str, build: Build) -> bytes:
-        return self.item.mention(self.walker.item(thing, name, kind, build))
-
-    def named(self, origin: Origin, name: str) -> bytes:
-        """Write what counts by its name, and if it is a library's, by the version of that."""
-        if name in HIDES_CODE:
-            self.item.unseen.append(f"{self.item.name} uses {name.replace(':', '.')}")
-        unversioned = name.startswith("copyreg:") or (origin.package == "python" and not self.classes_count)
-        if origin.owner is Owner.LIBRARY and not unversioned:
-            return b"L" + self.encode(name) + self.item.mention(self.walker.package(origin))
-        return b"B" + self.encode(name)
-
-
-# Whose is it?
-
-
-def _origin(function: FunctionType) -> Origin:
-    """Tell whose code a function is, by its file: its `__module__` may be copied from what it wraps."""
-    path = function.__code__.co_filename
-    if path.startswith("<"):
-        return origin_of_module(function.__globals__.get("__name__"))
-    return origin_of_file(os.path.abspath(path))
-
-
-def is_users(thing: Any) -> bool:
-    """Tell whether a thing is code of the user's, or holds such code in its closure."""
-    waiting, seen = [thing], set()
-    while waiting:
-        thing = waiting.pop()
-        if id(thing) in seen:
-            continue
-        seen.add(id(thing))
-        if isinstance(thing, FunctionType):
-            if _origin(thing).owner is Owner.USER:
-                return True
-            waiting += [value for _, value in _cells(thing)]
-            waiting.append(getattr(thing, "__wrapped__", None))
-        elif isinstance(thing, MethodType):
-            waiting.append(thing.__func__)
-        elif isinstance(thing, functools.partial):
-            waiting.append(thing.func)
-        else:
-            cls = thing if isinstance(thing, type) else type(thing)
-            if _class_origin(cls).owner is Owner.USER:
-                return True
-    return False
-
-
-def _class_origin(cls: type) -> Origin:
-    module: Any = cls.__module__  # anything at all, where a class says so
-    return origin_of_module(module if isinstance(module, str) else None)
-
-
-def _name(function: FunctionType) -> str:
-    """Name a function by its code: its own name may be copied from what it wraps."""
-    module = function.__globals__.get("__name__")
-    return f"{main_name() if module in ('__main__', '__mp_main__') else module}:{function.__code__.co_qualname}"
-
-
-def _cells(function: FunctionType) -> Iterator[tuple[str, Any]]:
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        yield name, _contents(cell)
-
-
-def _contents(cell: CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # not bound yet
-        return _UNBOUND
-
-
-_UNBOUND: Final = object()
-
-
-# Functions
-
-
-def _function(content: Content, function: FunctionType) -> bytes:
-    origin = _origin(function)
-    if origin.owner is Owner.USER:
-        return content.need(function, _name(function), "function", _user_function)
-    if origin.owner is not Owner.SELF and is_users(function):
-        return content.need(function, _name(function), "function", _wrapper)
-    return content.named(origin, qualified_name(function))
-
-
-def _user_function(walker: Walker, item: Item) -> bytes:
-    function: FunctionType = item.thing
-    code = function.__code__
-    content = Content(walker, item)
-    lookup = _Globals(content, function)
-    source = walker.sources.find(code, function.__globals__)
-    item.file, item.line, item.text = source.file, source.line, source.text
-    form = None
-    if source.tree is not None:
-        try:
-            form = tree_form(source.tree, names_in(code), lookup)
-        except RecursionError:
-            item.needs.clear()
-    elif source.found == "other":
-        text = f"{item.name}: what is loaded is not what {source.file} has; what is loaded counts"
-        item.hints.append(("source", text, "start again, so that the code that runs is the code in the file."))
-    else:
-        text = f"{item.name} has no source: its instructions count, so that it runs again under another Python"
-        item.hints.append(("source", text, "put it in a file, or state its version=."))
-    if form is None:
-        form = code_form(code, lookup)
-    pieces = [b"function", form]
-    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-    item.signature = digest(names[code.co_posonlyargcount :])
-    defaults = function.__defaults__ or ()
-    for parameter, default in zip(names[code.co_argcount - len(defaults) : code.co_argcount], defaults, strict=True):
-        pieces.append(b"default" + content.value(default, f"{item.name} (default {parameter})"))
-    by_keyword = function.__kwdefaults__ or {}
-    for parameter in names[code.co_argcount :]:
-        if parameter in by_keyword:
-            default = by_keyword[parameter]
-            pieces.append(b"default" + content.value(default, f"{item.name} (default {parameter})"))
-        else:
-            pieces.append(b"required")
-    if "super" in code.co_names and "__class__" in code.co_freevars:
-        pieces.append(lookup.name("__class__", ())[0])
-    _beside(walker, item, function.__dict__.get("__wrapped__"))
-    for parameter, annotation in _annotations(function).items():
-        if parameter != "return":
-            for cls in _classes_in(annotation, function.__globals__):
-                _beside(walker, item, cls)
-    return b"".join(pieces)
-
-
-def _beside(walker: Walker, item: Item, thing: Any) -> None:
-    """Have a function or class of the user's count without a place of its own."""
-    if isinstance(thing, FunctionType | type) and is_users(thing):
-        side = Item("", "", None)
-        Content(walker, side).encode(thing)
-        item.also.update(side.needs)
-
-
-def _annotations(thing: Any) -> Mapping[str, Any]:
-    try:
-        return dict(thing.__annotations__)
-    except Exception:  # as of Python 3.14 they are code, run when they are asked for
-        return {}
-
-
-def _classes_in(annotation: Any, space: Mapping[str, Any]) -> Iterator[type]:
-    """Give the user's classes that an annotation names, also in quotes."""
-    waiting, seen = [annotation], set[int]()
-    while waiting:
-        thing = waiting.pop()
-        if thing is None or id(thing) in seen:
-            continue
-        seen.add(id(thing))
-        if isinstance(thing, str):
-            waiting += _named_in(thing, space)
-        elif isinstance(thing, type) and not hasattr(thing, "__origin__"):
-            if _class_origin(thing).owner is Owner.USER:
-                yield thing
-        else:
-            arguments = getattr(thing, "__args__", ())
-            waiting += arguments if isinstance(arguments, tuple) else ()
-            waiting.append(getattr(thing, "__origin__", None))
-
-
-def _named_in(text: str, space: Mapping[str, Any]) -> list[Any]:
-    """Give what an annotation in quotes names."""
-    try:
-        tree = ast.parse(text, mode="eval")
-    except (SyntaxError, ValueError, RecursionError):
-        return []
-    nodes = list(ast.walk(tree))
-    names = [space.get(node.id) for node in nodes if isinstance(node, ast.Name)]
-    chains = [node for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)]
-    names += [getattr(space.get(node.value.id), node.attr, None) for node in chains if isinstance(node.value, ast.Name)]
-    return [thing for thing in names if not isinstance(thing, str | ModuleType)]
-
-
-def _wrapper(walker: Walker, item: Item) -> bytes:
-    """Give the shape of a library's function that was made round one of the user's, as decorators make them."""
-    function: FunctionType = item.thing
-    content = Content(walker, item)
-    code = function.__code__
-    item.file, item.line = code.co_filename, code.co_firstlineno
-    pieces = [b"wrapper", content.named(_origin(function), item.name)]
-    if item.name == "functools:singledispatch.<locals>.wrapper":  # its cells also hold a cache, which its use fills
-        registry = sorted(function.registry.items(), key=lambda entry: qualified_name(entry[0]))  # type: ignore[attr-defined]
-        return b"".join([*pieces, content.encode(registry)])
-    for variable, value in _cells(function):
-        pieces.append(content.value(value, f"{item.name} (closure {variable})"))
-    pieces.append(content.encode((function.__defaults__, function.__kwdefaults__)))
-    _beside(walker, item, function.__dict__.get("__wrapped__"))
-    return b"".join(pieces)
-
-
-class _Globals:
-    """Tells what the names in a function's code stand for, as things are now (rule K3)."""
-
-    def __init__(self, content: Content, function: FunctionType) -> None:
-        self.content = content
-        self.function = function
-        self.cells = dict(_cells(function))
-        self.module = _name(function).partition(":")[0]
-
-    def name(self, name: str, attributes: tuple[str, ...]) -> tuple[bytes, int]:
-        space = self.function.__globals__
-        if name in self.cells:
-            return self.follow(self.cells[name], attributes, f"{self.content.item.name} (closure {name})")
-        if name == "__name__" and name in space:
-            return b"M" + self.content.encode(main_name() if space[name] in ("__main__", "__mp_main__") else space[name]), 0
-        if name in space and name not in ("__builtins__", "__spec__", "__loader__"):
-            return self.follow(space[name], attributes, f"{self.module}:{name}")
-        builtin = getattr(builtins, name, _UNBOUND)
-        if builtin is _UNBOUND:
-            return b"?" + self.content.encode(name), 0
-        if isinstance(builtin, FunctionType) and is_users(builtin):  # a monkeypatch
-            return self.content.encode(builtin), 0
-        return self.content.named(origin_of_module("builtins"), name), 0
-
-    def imported(self, module: str, level: int, name: str | None, attributes: tuple[str, ...]) -> tuple[bytes, int]:
-        full = module
-        if level:
-            try:
-                full = resolve_name("." * level + module, self.function.__globals__.get("__package__") or "")
-            except ImportError:
-                return self.missing(module)
-        origin = _origin_unloaded(full)
-        if origin.owner is not Owner.USER:
-            asked = name or "".join(attributes[:1])  # `import m` and `m.n` as `from m import n`
-            return self.content.named(origin, f"{full}:{asked}"), 0 if name else len(attributes[:1])
-        found: Any = _import(full)
-        if found is not None and name is not None:
-            found = getattr(found, name, None) if hasattr(found, name) else _import(f"{full}.{name}")
-        if found is None:
-            return self.missing(f"{full}:{name or ''}")
-        return self.follow(found, attributes, f"{full}:{name or ''}", imports=True)
-
-    def missing(self, name: str) -> tuple[bytes, int]:
-        item = self.content.item
-        item.unseen.append(f"{item.name} imports {name.rstrip(':').replace(':', '.')}, which cannot be imported")
-        return b"?" + self.content.encode(name), 0
-
-    def follow(self, thing: Any, attributes: tuple[str, ...], name: str, imports: bool = False) -> tuple[bytes, int]:
-        """Go along attributes as far as they lead through modules; what is then found is what counts."""
-        given = 0
-        for attribute in attributes:
-            if isinstance(thing, ModuleType):
-                module = thing
-                name = f"{module.__name__}:{attribute}"
-                try:
-                    thing = getattr(module, attribute)
-                except AttributeError:
-                    thing = _import(f"{module.__name__}.{attribute}") if imports else None
-                    if thing is None:
-                        return b"?" + self.content.encode(name), given + 1
-                given += 1
-                origin = origin_of_module(module.__name__)
-                if origin.owner is not Owner.USER and not isinstance(thing, ModuleType) and not is_users(thing):
-                    if isinstance(thing, FunctionType | BuiltinFunctionType | type):
-                        return self.content.encode(thing), given
-                    return self.content.named(origin, name), given
-            elif isinstance(thing, FunctionType) and attribute in thing.__dict__ and not attribute.startswith("__"):
-                thing, name = thing.__dict__[attribute], f"{qualified_name(thing)}.{attribute}"
-                given += 1
-            else:
-                break
-        return self.content.value(thing, name), given
-
-
-def _origin_unloaded(name: str) -> Origin:
-    """Tell whose a module is without importing it."""
-    top = name.partition(".")[0]
-    if top == main_name() or top in sys.modules:
-        return origin_of_module("__main__" if top == main_name() else name)
-    try:
-        spec = find_spec(top)
-    except (ImportError, ValueError):
-        spec = None
-    place = spec and (spec.origin if spec.has_location else next(iter(spec.submodule_search_locations or ()), None))
-    return origin_of_file(os.path.abspath(place)) if place else origin_of_module(name)
-
-
-def _import(name: str) -> ModuleType | None:
-    if name == main_name() and "__main__" in sys.modules:
-        return sys.modules["__main__"]
-    try:
-        return import_module(name)
-    except (Exception, SystemExit):
-        return None
-
-
-# Classes
+_FACTORY: Final[Any] = attrs.Factory
 
 
 def _class(content: Content, cls: type) -> bytes:
@@ -449,16 +66,16 @@ def _user_class(walker: Walker, item: Item) -> bytes:
         members = {name: value for name, value in members.items() if not name.startswith("_") or _is_method(value)}
         for name, member in cls.__members__.items():
             pieces += [b"member", content.encode(name), content.encode(member._value_)]
-            lines.append(f"{name} = {_shown(member._value_)}")
+            lines.append(f"{name} = {shown(member._value_)}")
     types = Content(walker, item, classes_count=False)
     fields = _fields(cls)
     for name, kind, settings in fields:
         pieces += [b"field", content.encode(name), types.encode(kind), *map(content.encode, settings.items())]
-        lines.append(f"{name}: {_shown(kind)} = {_shown(settings['default'])}")
+        lines.append(f"{name}: {shown(kind)} = {shown(settings['default'])}")
     if fields:
         members.pop("__slots__", None)
     else:
-        for name, annotation in _annotations(cls).items():
+        for name, annotation in annotations_of(cls).items():
             pieces += [b"annotation", content.encode(name), types.encode(annotation)]
     for name, value in sorted(members.items()):
         if isinstance(value, DESCRIPTORS) or type(value).__name__ == "_tuplegetter":
@@ -469,7 +86,7 @@ def _user_class(walker: Walker, item: Item) -> bytes:
             if isinstance(function, FunctionType):
                 item.line = item.line or function.__code__.co_firstlineno
             else:
-                lines.append(f"{name} = {_shown(value)}")
+                lines.append(f"{name} = {shown(value)}")
         elif name in MADE_BY_OPTIONS:
             pieces += [b"made", content.encode(name)]
     item.text = "\n".join(lines)
@@ -505,9 +122,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, _FACTORY):
         return ("made by", value.factory, value.takes_self)
     return value
-
-
-# Everything else
 
 
 def _method(content: Content, method: MethodType) -> bytes:
@@ -556,50 +170,28 @@ def _builtin(content: Content, function: Any) -> bytes | None:
 
 
 def _set(content: Content, value: set[Any] | frozenset[Any]) -> bytes | None:
-    """Write a set that holds code in an order that does not depend on the process."""
-
-    def place(thing: Any) -> tuple[str, int, bytes]:
-        if isinstance(thing, FunctionType | type):
-            return qualified_name(thing), getattr(getattr(thing, "__code__", None), "co_firstlineno", 0), b""
-        try:
-            return "", 0, digest(thing)
-        except Undigestible:
-            return qualified_name(type(thing)), 0, b""
-
     if all(type(item) in (str, int, float, bytes, bool, type(None)) for item in value):
-        return None
-    return b"set" + content.encode((type(value), [*sorted(value, key=place)]))
+        return None  # a value like others
+    return content.need(value, content.item.name, "constant", _set_of_things)
 
 
-def _constant(walker: Walker, item: Item) -> bytes:
-    """Give the shape of a value."""
-    item.text = _shown(item.thing)
-    try:
-        return b"value" + Content(walker, item).encode(item.thing)
-    except RecursionError:
-        return b"value" + Content(walker, item).refused(item.thing, "it is nested too deep")
-
-
-def _shown(value: Any) -> str:
-    """Show a value to a person. (Nothing is decided by this text.)"""
-    import reprlib
-
-    if isinstance(value, FunctionType | type):
-        return qualified_name(value)
-    try:
-        return reprlib.repr(value)
-    except Exception:
-        return f"a {type(value).__name__}"
+def _set_of_things(walker: Walker, item: Item) -> bytes:
+    """Give the shape of a set in which there may be code: without an order, which would be that of the process."""
+    shapes = []
+    for thing in item.thing:
+        member = Item(item.name, "", thing)
+        shapes.append(Content(walker, member).value(thing, item.name))
+        item.also.update(member.needs)
+    item.text = shown(item.thing)
+    return b"set" + Content(walker, item).encode((type(item.thing), *sorted(shapes)))
 
 
 def _handle(content: Content, value: Any) -> bytes:
     return content.refused(value, "it is the same for the whole process")
 
 
-Kind = Callable[[Content, Any], bytes | None]
-
-KINDS: Final[dict[type, Kind]] = {
-    FunctionType: _function,
+KINDS: Final[Mapping[type | str, Kind]] = {
+    FunctionType: function,
     MethodType: _method,
     BuiltinFunctionType: _builtin,
     type: _class,
@@ -612,5 +204,5 @@ KINDS: Final[dict[type, Kind]] = {
     set: _set,
     frozenset: _set,
     type(os.environ): lambda content, value: b"P" + content.encode("environ"),
+    "logging:Logger": _handle,  # by name: its module may not be loaded
 }
-BY_NAME: Final[Mapping[str, Kind]] = {"logging:Logger": _handle}  # of modules that may not be loaded

@@ -18,7 +18,7 @@ ROWS = [
     ["digest", "pickles", "annotations", "models", "copies", "scalars", "documents", "rows", "data", "store"],  # values
     ["steps", "pipelines"],  # declare
     ["graph"],  # compile
-    ["packages", "code", "fingerprint", "disk", "locks", "database", "directory", "upkeep", "journal"],  # remember
+    ["packages", "code", "items", "reach", "functions", "kinds", "fingerprint", "disk", "locks", "database", "directory", "upkeep", "journal"],  # remember
     ["tracebacks", "execute", "crews", "parcels", "shipments", "workers", "processes", "executors", "schedule", "runs"],  # do
     ["explain", "render", "progress", "cli", "testing"],  # show
     ["__init__", "__main__"],  # the doors: imported by nobody

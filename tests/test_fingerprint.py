@@ -1,0 +1,602 @@
+"""Which edits count and which do not, as programs before and after."""
+
+import importlib
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from textwrap import dedent
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from cpgraph.fingerprint import Fingerprint, Fingerprinter
+
+Take = Callable[..., Fingerprint]
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Iterator[Callable[..., ModuleType]]:
+    """Import a program from a folder of its own; `# file x.py` begins another file. Gives the module `rows`."""
+    known = set(sys.modules)
+    path = list(sys.path)
+
+    def forget() -> None:
+        for name in set(sys.modules) - known:
+            if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
+                del sys.modules[name]
+        sys.path[:] = path
+        importlib.invalidate_caches()
+
+    def run(program: str, name: str = "rows") -> ModuleType:
+        forget()
+        folder = tmp_path / f"program{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        first, *others = dedent(program).split("# file ")
+        (folder / "rows.py").write_text(first)
+        for other in others:
+            file, text = other.split("\n", 1)
+            (folder / file).parent.mkdir(exist_ok=True)
+            (folder / file).write_text(text)
+        sys.path.insert(0, str(folder))
+        return importlib.import_module(name)
+
+    yield run
+    forget()
+
+
+@pytest.fixture
+def take(load: Callable[..., ModuleType]) -> Take:
+    """Take the fingerprint of `step` in a program."""
+
+    def run(program: str, **options: Any) -> Fingerprint:
+        return Fingerprinter().fingerprint(load(program).step, **options)
+
+    return run
+
+
+# One program for each kind of thing, and edits of it: `counts` are edits of what the step does, `does not` are not.
+
+PLAIN = '''
+    """The module."""
+    import math
+
+    LIMIT = 5
+
+    def helper(value):
+        """Help."""
+        return value + LIMIT
+
+    def step(amount, factor=2):
+        """Do it."""
+        # a comment
+        total = helper(amount) * factor
+        for place in range(3):
+            total += place
+        return [total for total in (total, 1)], math.floor(total), f"{total:>{factor}}"
+'''
+
+PROGRAMS: dict[str, tuple[str, list[tuple[str, str]], list[tuple[str, str]]]] = {
+    "plain functions": (
+        PLAIN,
+        [
+            ("place in range(3)", "place in range(4)"),
+            ("total += place", "total -= place"),
+            ("LIMIT = 5", "LIMIT = 6"),
+            ("LIMIT = 5", "LIMIT = 5.0"),
+            ("(total, 1)", "(total, True)"),
+            ("(total, 1)", "(total, -1)"),
+            ("value + LIMIT", "value - LIMIT"),
+            ("factor=2", "factor=3"),
+            ("math.floor", "math.ceil"),
+            ("{total:>", "{total:<"),
+            ("LIMIT = 5", "LIMIT = '5'"),
+            ("LIMIT = 5\n", ""),
+            ("def helper(value):", "def helper(value, other=1):"),
+            ("return value + LIMIT", "return value + LIMIT if value else None"),
+        ],
+        [
+            ("# a comment", ""),
+            ('"""Do it."""', '"""Do it well.\n\n    Really."""'),
+            ('    """Do it."""\n', ""),
+            ('"""Help."""', "pass"),
+            ('"""The module."""', "# another\n\n\n"),
+            ("total = helper(amount) * factor", "total = (\n            helper( amount ) *\n              factor)"),
+            ("total = helper", "total: float = helper"),
+            ("total", "whole"),
+            ("for place in range(3):\n            total += place", "for i in range(3): total += i"),
+            ("    def step(", "    ANOTHER = helper(1)\n\n    def step("),
+            ("[total for total in (total, 1)]", "[each for each in (total, 1)]"),
+            ("helper", "assist"),
+            ("LIMIT", "LEAST"),
+            ("import math\n", "import os\n    import math as math\n"),
+            ("math.floor", "(math).floor"),
+            ("step(amount, factor=2)", "step(amount: 'float', factor: int = 2) -> list"),
+            ("value + LIMIT", "(value) + LIMIT  # sum"),
+            ("LIMIT = 5", "UNUSED = 7\n    LIMIT = 3 + 2"),
+            ("def helper(value):", "def helper(value) -> 'int | None':"),
+            ("(amount, factor=2)", "(amount, factor=2, )"),
+            ("amount", "price"),
+        ],
+    ),
+    "helpers in other modules": (
+        """
+        import helpers
+        import helpers as again
+        from helpers import deep
+
+        def step(x):
+            return helpers.clean(x), again.TABLE["a"], deep.inner.VALUE, deep.inner.work(x)
+
+        # file helpers/__init__.py
+        from helpers import deep
+        TABLE = {"a": 1}
+        UNUSED = 1
+        def clean(x): return x.strip()
+        def unused(x): return x
+        # file helpers/deep/__init__.py
+        from helpers.deep import inner
+        # file helpers/deep/inner.py
+        VALUE = [1, 2]
+        def clean(x): return x.strip( )
+        def work(x): return x * 2
+        """,
+        [
+            ("x.strip()", "x.lstrip()"),
+            ('TABLE = {"a": 1}', 'TABLE = {"a": True}'),
+            ('TABLE = {"a": 1}', 'TABLE = {"b": 0, "a": 1}'),
+            ("VALUE = [1, 2]", "VALUE = (1, 2)"),
+            ("x * 2", "x * 3"),
+            ("def clean(x): return x.strip()", "from string import capwords as clean"),
+        ],
+        [
+            ("UNUSED = 1", "UNUSED = 2"),
+            ("def unused(x): return x", "def unused(x): return 2"),
+            ("def clean(x): return x.strip()", "def clean(x):\n            # better\n            return x.strip()"),
+            ("def clean(x): return x.strip()", "from helpers.deep.inner import clean"),
+            ("helpers.clean(x), again", "again.clean(x), helpers"),
+            ("work", "labour"),
+        ],
+    ),
+    "imports in the body": (
+        """
+        def step(x):
+            import helpers
+            import helpers.deep.inner
+            from helpers import second as other
+            import json
+            return helpers.clean(x), other(x), helpers.deep.inner.VALUE, json.dumps(x)
+
+        def unused():
+            import os
+
+        # file helpers/__init__.py
+        def clean(x): return x + LIMIT
+        def second(x): return x
+        LIMIT = 1
+        # file helpers/deep/__init__.py
+        # file helpers/deep/inner.py
+        VALUE = 3
+        """,
+        [
+            ("x + LIMIT", "x - LIMIT"),
+            ("LIMIT = 1", "LIMIT = 2"),
+            ("def second(x): return x", "def second(x): return -x"),
+            ("VALUE = 3", "VALUE = 4"),
+            ("json.dumps", "json.loads"),
+            ("second as other", "clean as other"),
+        ],
+        [
+            ("other", "name"),
+            ("import json\n", "import json  # for dumps\n"),
+            ("return helpers.clean(x),", "import helpers.deep\n            return helpers.clean(x),"),
+            ("import helpers\n", "import helpers as helpers\n"),
+            ("import os", "import sys"),
+        ],
+    ),
+    "classes": (
+        """
+        import functools
+
+        class Base:
+            FACTOR = 2
+            def scaled(self, x): return x * self.FACTOR
+
+        class Model(Base):
+            '''What it is.'''
+            shift: int = 1
+            names = ["a"]
+            def __init__(self, start): self.start = start
+            def apply(self, x): return self.scaled(x) + self.start + self.size
+            @property
+            def size(self): return SIZE
+            @staticmethod
+            def fixed(x): return x
+            @classmethod
+            def made(cls): return cls(0)
+            @functools.cached_property
+            def cached(self): return 1
+            def __add__(self, other): return self.start + other.start
+            def parent(self): return super().scaled(1)
+
+        SIZE = 10
+
+        def step(x):
+            return Model(3).apply(x)
+        """,
+        [
+            ("FACTOR = 2", "FACTOR = 3"),
+            ("x * self.FACTOR", "x // self.FACTOR"),
+            ("shift: int = 1", "shift: int = 2"),
+            ("shift: int = 1", "shift: str = 1"),
+            ('names = ["a"]', 'names = ["b"]'),
+            ("self.scaled(x) +", "self.scaled(x) -"),
+            ("return SIZE", "return -SIZE"),
+            ("SIZE = 10", "SIZE = 11"),
+            ("def fixed(x): return x", "def fixed(x): return 0"),
+            ("return cls(0)", "return cls(1)"),
+            ("def cached(self): return 1", "def cached(self): return 2"),
+            ("self.start + other.start", "self.start - other.start"),
+            ("@staticmethod\n", "@classmethod\n"),
+            ("super().scaled(1)", "super().scaled(2)"),
+            ("class Model(Base):", "class Other: pass\n        class Model(Base, Other):"),
+            ("Model(3)", "Model(4)"),
+        ],
+        [
+            ("'''What it is.'''", "'''Another text.'''"),
+            ("return x * self.FACTOR", "return (x * self.FACTOR)"),
+            ("        SIZE = 10\n", "        SIZE = 10\n        def another(): pass\n"),
+            ("SIZE", "EXTENT"),
+            ("        SIZE = 10\n", "        SIZE = 5 + 5\n"),
+        ],
+    ),
+    "values of user classes": (
+        """
+        class Model:
+            def __init__(self, path): self.path = path
+            def apply(self, x): return x, self.path
+
+        _M = Model("a")
+        method = _M.apply
+
+        def step(x):
+            return method(x)
+        """,
+        [('Model("a")', 'Model("b")'), ("return x, self.path", "return self.path, x")],
+        [("_M", "_MODEL"), ("return x, self.path", "return (x, self.path)")],
+    ),
+    "attrs and dataclasses": (
+        """
+        import attrs
+        import dataclasses
+
+        def empty(): return [0]
+        def positive(instance, attribute, value): assert value > LEAST
+        LEAST = 0
+
+        @attrs.frozen
+        class Order:
+            id: int
+            amount: str = "0"
+            tags: list = attrs.field(factory=empty)
+            size: int = attrs.field(default=1, validator=positive, converter=lambda x: x + 1)
+            def total(self): return self.amount
+
+        @dataclasses.dataclass
+        class Line:
+            id: int
+            price: float = 1.5
+            tags: list = dataclasses.field(default_factory=empty)
+            def double(self): return self.price * 2
+
+        def step(x):
+            return Order(id=x).total(), Line(x).double()
+        """,
+        [
+            ('amount: str = "0"', 'amount: str = "1"'),
+            ("return [0]", "return [1]"),
+            ("value > LEAST", "value >= LEAST"),
+            ("LEAST = 0", "LEAST = 1"),
+            ("x + 1", "x + 2"),
+            ("return self.amount", "return self.amount * 2"),
+            ("price: float = 1.5", "price: float = 1.25"),
+            ("self.price * 2", "self.price * 3"),
+            ("@attrs.frozen", "@attrs.define"),
+            ("@attrs.frozen", "@attrs.frozen(kw_only=True)"),
+            ("@dataclasses.dataclass", "@dataclasses.dataclass(frozen=True)"),
+            ("@dataclasses.dataclass", "@dataclasses.dataclass(order=True)"),
+        ],
+        [("empty", "nothing"), ("LEAST", "BOUND"), ("lambda x: x + 1", "lambda x: (x + 1)")],
+    ),
+    "enums and named tuples": (
+        """
+        import enum
+        from typing import NamedTuple
+
+        class Color(enum.Enum):
+            RED = 1
+            BLUE = "b"
+            def paint(self): return self.value
+            @classmethod
+            def _missing_(cls, value): return cls.RED
+
+        class Point(NamedTuple):
+            x: int
+            y: int = 0
+            def size(self): return self.x
+
+        ORIGIN = Point(0)
+
+        def step(name):
+            return Color(name).paint(), Point(1).size(), ORIGIN
+        """,
+        [
+            ("RED = 1", "RED = 2"),
+            ('RED = 1\n            BLUE = "b"', 'BLUE = "b"\n            RED = 1'),
+            ("return self.value", "return self.name"),
+            ("return cls.RED", "return cls.BLUE"),
+            ("y: int = 0", "y: int = 1"),
+            ("return self.x", "return self.y"),
+            ("Point(0)", "Point(0, 1)"),
+        ],
+        [("return self.value", "# the value\n                return self.value"), ("ORIGIN", "ZERO")],
+    ),
+    "tables, partials, closures and lambdas": (
+        """
+        import functools
+
+        def one(x): return x + 1
+        def two(x): return x + 2
+        def three(x, by): return x + by
+        def make(n, table):
+            def inner(x, m=4): return x + n + table["k"]
+            return inner
+
+        TABLE = {"one": one, "nested": [(two,), {"deep": {three}}]}
+        half = functools.partial(three, by=7)
+        added = make(5, {"k": 6})
+        pick, drop = lambda x: x[0], lambda x: x[1]
+        KEYS = {one, two}
+
+        def step(x):
+            rows = sorted(x, key=lambda row: UNIT * row)
+            return TABLE["one"](x), half(x), added(x), pick(rows), [CONST for _ in x], KEYS
+
+        UNIT = 1
+        CONST = 2
+        """,
+        [
+            ("x + 1", "x - 1"),
+            ("x + 2", "x - 2"),
+            ("x + by", "x - by"),
+            ("by=7", "by=8"),
+            ("make(5", "make(6"),
+            ('{"k": 6}', '{"k": 7}'),
+            ("m=4", "m=5"),
+            ("x + n +", "x - n +"),
+            ("x[0]", "x[2]"),
+            ("UNIT * row", "UNIT + row"),
+            ("UNIT = 1", "UNIT = -1"),
+            ("CONST = 2", "CONST = 3"),
+            ("KEYS = {one, two}", "KEYS = {one, half}"),
+            ('"one": one', '"one": two'),
+        ],
+        [
+            ("x[1]", "x[3]"),
+            ("two", "deux"),
+            ("inner", "within"),
+            ("KEYS = {one, two}", "KEYS = {two, one}"),
+            (
+                "def one(x): return x + 1\n        def two(x): return x + 2",
+                "def two(x): return x + 2\n        def one(x): return x + 1",
+            ),
+            ("CONST", "FIXED"),
+            ("for _ in x", "for each in x"),
+        ],
+    ),
+    "decorators": (
+        """
+        import functools, contextlib
+
+        def timed(times):
+            def decorate(function):
+                @functools.wraps(function)
+                def repeated(*args):
+                    return [function(*args) for _ in range(times)]
+                return repeated
+            return decorate
+
+        class Counted:
+            def __init__(self, function):
+                functools.update_wrapper(self, function)
+                self.function = function
+            def __call__(self, *args): return self.function(*args), 1
+
+        @functools.lru_cache(maxsize=None)
+        def cached(x): return x * 2
+
+        @contextlib.contextmanager
+        def opened(x):
+            yield x + 3
+
+        @functools.singledispatch
+        def shape(x): return 4
+        @shape.register
+        def _(x: int): return 5
+
+        @Counted
+        def counted(x): return x + 6
+
+        @timed(2)
+        def step(x):
+            with opened(x) as y:
+                return cached(y), shape(x), counted(x)
+        """,
+        [
+            ("range(times)", "range(times + 1)"),
+            ("@timed(2)", "@timed(3)"),
+            ("@timed(2)\n        def", "def"),
+            ("x * 2", "x * 3"),
+            ("x + 3", "x + 4"),
+            ("return 4", "return 40"),
+            ("return 5", "return 50"),
+            ("self.function(*args), 1", "self.function(*args), 2"),
+            ("x + 6", "x + 7"),
+            ("return cached(y)", "return cached(x)"),
+        ],
+        [("repeated", "again"), ("cached", "kept"), ("args", "given"), ("x * 2", "(x * 2)")],
+    ),
+    "circles": (
+        """
+        def even(n): return n == 0 or odd(n - 1)
+        def odd(n): return n != 0 and even(n - 1)
+        def fact(n): return 1 if n < 2 else n * fact(n - 1)
+        class Tree:
+            def grow(self): return Tree(), leaf(self)
+        def leaf(tree): return tree.grow
+        def step(n): return even(n), fact(n), Tree, step
+        """,
+        [
+            ("n == 0", "n == 1"),
+            ("n != 0 and", "n != 0 or"),
+            ("n * fact", "n + fact"),
+            ("return tree.grow", "return tree"),
+            ("odd(n - 1)", "odd(n - 2)"),
+        ],
+        [("even", "gerade"), ("fact", "product"), ("leaf", "blatt")],
+    ),
+    "syntax": (
+        """
+        import helpers
+
+        async def step(rows, *rest, key=None, **more):
+            global COUNT
+            result = {}
+            for first, *others in rows:
+                match first:
+                    case {"kind": kind, **left} if kind != "x":
+                        result[kind] = left
+                    case helpers.ONE | 7:
+                        result["one"] = 1
+                    case [1, *tail]:
+                        result["tail"] = tail
+                    case str() as text:
+                        result[text] = others
+            try:
+                if (found := result.get("a")) is not None:
+                    del result["a"]
+            except (KeyError, ValueError) as error:
+                raise RuntimeError("no") from error
+            class Local:
+                '''A class.'''
+                size: int = 3
+                def get(self): return self.size
+            def generate():
+                nonlocal found
+                yield from (found := row for row in rows if row)
+            async with key as lock:
+                await lock
+            COUNT = 1
+            return [y async for y in key], Local().get(), list(generate()), rest, more
+
+        # file helpers.py
+        ONE = 1
+        """,
+        [
+            ('"kind"', '"sort"'),
+            ('!= "x"', '== "x"'),
+            ("ONE = 1", "ONE = 2"),
+            ("[1, *tail]", "[2, *tail]"),
+            ("(KeyError, ValueError)", "KeyError"),
+            ('RuntimeError("no")', 'RuntimeError("yes")'),
+            (" from error\n", "\n"),
+            ("size: int = 3", "size: int = 4"),
+            ("return self.size", "return 2"),
+            ("yield from", "yield"),
+            ("if row)", "if not row)"),
+            ("COUNT = 1", "COUNT = 2"),
+            ("class Local", "class Inner"),
+            ("str() as text", "bytes() as text"),
+            (".get(", ".pop("),
+            ("is not None", "is None"),
+            ("size", "extent"),
+            (" | 7", ""),
+        ],
+        [
+            ("first", "head"),
+            ("others", "remaining"),
+            ("left", "over"),
+            ("text", "word"),
+            ("error", "problem"),
+            ("found", "hit"),
+            ("generate", "produce"),
+            ("lock", "held"),
+            ("y async for y in", "z async for z in"),
+            ("'''A class.'''", ""),
+            ("result = {}", "result: dict[str, int] = {}"),
+        ],
+    ),
+    "annotated inputs": (
+        """
+        import attrs
+
+        @attrs.frozen
+        class Order:
+            id: int
+            lines: "list[Line]" = ()
+            def total(self): return sum(line.price for line in self.lines)
+
+        class Line:
+            price = 3
+
+        def step(record: Order, other: "list[Line] | None" = None):
+            return record.total()
+        """,
+        [("sum(", "max("), ("price = 3", "price = 4"), ('lines: "list[Line]" = ()', 'lines: "list[Line]" = []')],
+        [
+            ("def total(self): return", "def total(self):\n                # sum\n                return"),
+            ("record: Order", "record: 'Order'"),
+        ],
+    ),
+    "calls by keyword": (
+        """
+        def helper(first, second=1, /, third=2, *, fourth=3): return first, second, third, fourth
+        def step(x): return helper(x, third=4)
+        """,
+        [
+            ("third=2", "drei=2"),
+            ("fourth=3", "vier=3"),
+            ("third=4", "third=5"),
+            ("fourth=3", "fourth=4"),
+            ("second=1, /, ", "second=1, "),
+        ],
+        [("first", "eins"), ("second", "zwei")],
+    ),
+    "names that can be seen": (
+        """
+        def step(x):
+            total = x
+            return locals()
+        """,
+        [("total", "whole")],
+        [("total = x", "total = (x)")],
+    ),
+}
+
+
+def edits() -> Iterator[Any]:
+    for title, (program, counting, cosmetic) in PROGRAMS.items():
+        for old, new in counting:
+            yield pytest.param(program, old, new, True, id=f"{title}: {old[:30]!r} to {new[:30]!r}")
+        for old, new in cosmetic:
+            yield pytest.param(program, old, new, False, id=f"{title}: not {old[:30]!r} to {new[:30]!r}")
+
+
+@pytest.mark.parametrize(("program", "old", "new", "counts"), list(edits()))
+def test_an_edit_counts_or_not(take: Take, program: str, old: str, new: str, counts: bool) -> None:
+    before = take(program)
+    assert old in program
+    after = take(program.replace(old, new))
+    assert (after.digest != before.digest) is counts
