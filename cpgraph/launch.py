@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,9 +40,18 @@ UNSET: Final = type("Unset", (), {"__repr__": lambda self: "(not given)"})()
 importing: list[str] = []  # the files the command is importing just now
 
 
+@contextlib.contextmanager
+def silent(line: str, schedule: Schedule) -> Iterator[Callable[[Run], None]]:
+    """Report a run to nobody."""
+    yield lambda run: None
+
+
 @attrs.frozen
 class Order:
-    """What a run is asked to do. `start`: what a resume goes on from; UNSET means this is a run."""
+    """What a run is asked to do. `start`: what a resume goes on from; UNSET means this is a run.
+
+    `report`: is given the first line and the schedule, is entered while the run goes on, and gives what takes it when it has ended.
+    """
 
     compiled: Compiled
     data: Any = UNSET
@@ -56,6 +65,7 @@ class Order:
     default_data: Any = None
     drawn: Callable[[Run, Any], str] | None = None
     planner: Any = None
+    report: Callable[[str, Schedule], contextlib.AbstractContextManager[Callable[[Run], None]]] = silent
 
     @property
     def resumes(self) -> bool:
@@ -130,8 +140,14 @@ class _Launch:
             journal.close()
             return plan
         row = next(row for row in journal.runs() if row.number == number)
+        with order.report(line, schedule) as report:
+            self.stream.emit(RunStarted(number, compiled.name, line))
+            run = self._drive(journal, row, schedule)
+            report(run)
+        return run
+
+    def _drive(self, journal: Journal, row: RunRow, schedule: Schedule) -> Run:
         started = time.monotonic()
-        self.stream.emit(RunStarted(number, compiled.name, line))
         try:
             finished = schedule.run()
         except StorageError as error:
@@ -149,8 +165,8 @@ class _Launch:
             "counts": ledger.counts,
         }
         ledger.errors.update(errors)
-        journal.end(number, status, dumps(end_meta))
-        self.stream.emit(RunEnded(number, status, time.monotonic() - started))
+        journal.end(row.number, status, dumps(end_meta))
+        self.stream.emit(RunEnded(row.number, status, time.monotonic() - started))
         return self._run(journal, row, schedule)
 
     def _run(self, journal: Journal, row: RunRow, schedule: Schedule) -> Run:

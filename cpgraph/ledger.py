@@ -24,12 +24,12 @@ COMPUTED, CACHED, FAILED_END, BLOCKED_END, CLOSED_END = range(len(ENDINGS))
 
 
 class Ledger:
-    """The one who writes for a run. `counts`: how many nodes ended how; `memory`: values that the journal cannot have."""
+    """The one who writes for a run. `tally`: how many nodes of each unit ended how; `memory`: values that the journal cannot have."""
 
     def __init__(self, journal: Journal, run: int, world: World, stream: Stream) -> None:
         self.journal = journal
         self.run = run
-        self.counts = [0] * len(ENDINGS)
+        self.tally = [[0] * len(ENDINGS) for _ in world.compiled.units]
         self.part_failures = 0
         self.memory: dict[int, Value] = {}
         self.errors: dict[str, BaseException] = {}
@@ -40,6 +40,11 @@ class Ledger:
         self._committed = 0
         self._last = time.monotonic()
         self._shared: dict[int, list[tuple[Unit, Instance, int]]] = {}
+
+    @property
+    def counts(self) -> list[int]:
+        """How many nodes ended how."""
+        return [sum(ended) for ended in zip(*self.tally, strict=True)]
 
     # When
 
@@ -100,7 +105,7 @@ class Ledger:
         if unit.step is None:  # a condition, guard or selection that raised
             self.part_failures += 1
             return
-        self.counts[ended] += 1
+        self.tally[unit.index][ended] += 1
         if self._stream.listens(NodeEnded):
             node = node_id(unit.step.name, instance.key)
             self._events.append(NodeEnded(node, unit.step.name, instance.record(), ENDINGS[ended], seconds))
