@@ -13,7 +13,7 @@ import attrs
 from cpgraph.digest import digest
 from cpgraph.errors import CpgraphError
 from cpgraph.instances import Asker, Instance, World
-from cpgraph.models import AUTO, check_update
+from cpgraph.models import AUTO, check_update, wrong_id
 from cpgraph.ranks import Rank, node_earlier
 from cpgraph.store import Row, State, Table, Write, fold, not_found
 
@@ -98,8 +98,8 @@ def check(world: World, asker: Asker, own: Row | None, changes: Iterable[tuple[A
             id = change[2]["id"] if kind == "create" else change[2]
         if kind == "create" and id is AUTO:
             id = derived_id(node, ordinal)
-        if isinstance(id, bool) or not isinstance(id, int | str):
-            raise CpgraphError(f"{table.name} cannot have the id {id!r}: an id is an int or a str", mend="make it one.")
+        if kind == "create" and wrong_id(id):
+            raise CpgraphError(f"{table.name} cannot have the id {id!r}: {wrong_id(id)}", mend="make it an int or a str.")
         key = (table.name, id)
         state = after[key] if key in after else view.get(table, id)
         if kind == "create":

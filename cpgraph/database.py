@@ -15,7 +15,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
-from cpgraph.disk import BUSY, ELSEWHERE, PASSING, is_damage, refuse_strange, sync_directory, sync_file, telling, write_new
+from cpgraph.disk import ANEW, BUSY, ELSEWHERE, PASSING, is_damage, refuse_strange, sync_directory, sync_file, telling, write_new
 from cpgraph.errors import StorageError
 
 __all__ = ["FORMAT", "Database", "checksum", "make", "prefix_of"]
@@ -38,6 +38,7 @@ CREATE TABLE runs (number INTEGER PRIMARY KEY, graph TEXT, started REAL, meta BL
                    ended REAL, status TEXT, batches INTEGER, end_meta BLOB, end_sum BLOB);
 CREATE TABLE batches (id INTEGER PRIMARY KEY, first INTEGER, versions INTEGER, time REAL, sum BLOB, body BLOB);
 """
+TABLES: Final = [statement.strip() for statement in SCHEMA.split(";") if "CREATE" in statement]
 HIGHEST: Final = {
     "result": "SELECT max(id) FROM results",
     "run": "SELECT max(number) FROM runs",
@@ -77,6 +78,10 @@ def identity(path: str) -> tuple[int, ...]:
     return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")
+
+
 class Database:
     """One connection, shared by threads; without a path a database in memory."""
 
@@ -102,12 +107,13 @@ class Database:
         # afterwards whether the file is still what it was (`rows`).
         uri = f"{Path(self.path).as_uri()}?mode="
         with contextlib.closing(sqlite3.connect(f"{uri}ro&immutable=1", uri=True)) as connection:
+            connection.text_factory = _text
             self._check_format(connection)  # before anything is touched
         self._still = None if self.writable or os.path.lexists(self.path + "-wal") else identity(self.path)
         uri += "rw" if self.writable else "ro" if self._still is None else "ro&immutable=1"
         connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY)
         try:
-            connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+            connection.text_factory = _text
             self._check_format(connection)
             if self.writable and connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
                 what = "the file system cannot hold the journal: it offers no shared memory"
@@ -128,6 +134,9 @@ class Database:
             age, mend = ("a newer", "upgrade cpgraph") if version > FORMAT else ("an older", "use the version that made it")
             formats = {"its format": version, "known here": FORMAT}
             raise StorageError(f"the journal was made by {age} cpgraph", self.path, formats, f"{mend}, or {ELSEWHERE}.")
+        tables = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid").fetchall()
+        if [text for (text,) in tables] != TABLES:
+            raise StorageError("the journal is damaged: its tables are not as they were made", self.path, mend=ANEW)
 
     def close(self) -> None:
         """Close the file; the last of its users puts all of it into one file."""

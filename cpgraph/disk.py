@@ -27,6 +27,7 @@ HOUR: Final = 3600.0
 BUSY: Final = 60.0  # seconds to wait for another process's commit
 PASSING: Final = ".new"  # ends the name of a file that is not complete yet
 NETWORK: Final = frozenset(["9p", "afs", "ceph", "cifs", "fuse.sshfs", "lustre", "nfs", "nfs4", "smb3", "smbfs"])
+ANEW: Final = "move it away and run again; its results are computed anew."
 ELSEWHERE: Final = "name another directory (dir=, --dir)"
 
 NOFOLLOW: Final[int] = getattr(os, "O_NOFOLLOW", 0)
@@ -47,7 +48,7 @@ def told(error: Exception, doing: str, path: object) -> StorageError:
     elif code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         what, mend = f"another process has kept it locked for {BUSY:g} s", "wait for that process or end it, and go on."
     elif is_damage(error):
-        what, mend = "the file is damaged", "move it away and run again; its results are computed anew."
+        what, mend = "the file is damaged", ANEW
     elif code in REFUSED or number in DENIED:
         what, mend = "access is denied", f"see that you may read and write it, or {ELSEWHERE}."
     elif number in (errno.EMFILE, errno.ENFILE):

@@ -8,9 +8,15 @@ from cpgraph.digest import digest
 from cpgraph.errors import CpgraphError
 from cpgraph.models import File
 
-__all__ = ["items_of"]
+__all__ = ["Again", "items_of"]
 
 LONGEST_ID = 64
+
+
+class Again(str):
+    """The id of a further item with an id that is taken: `a~2` is not the item "a~2"."""
+
+    __slots__ = ()
 
 
 def items_of(source: Any, what: str) -> list[tuple[Any, Any, bytes]]:
@@ -41,8 +47,13 @@ def items_of(source: Any, what: str) -> list[tuple[Any, Any, bytes]]:
     for item in source:
         address = digest(item)
         id = _id_of(item, address)
-        seen[id] = count = seen.get(id, 0) + 1
-        found.append((id if count == 1 else f"{id}~{count}", item, address))
+        first, count = id, seen.get(id, 0) + 1
+        while id in seen:
+            id = Again(f"{first}~{count}")
+            count += 1
+        seen[first] = seen.get(first, 0) + 1
+        seen.setdefault(id, 1)
+        found.append((id, item, address))
     return found
 
 

@@ -72,17 +72,15 @@ class Fingerprinter:
         for place, thing in enumerate(track):
             extra.shape += content.value(thing, f"{step.name} (track {place})")
         classes = Item(step.name, "step", None)
-        for kind in inputs:
-            if is_users(kind):
-                Content(self._walker, classes).encode(kind)
+        for kind in filter(is_users, inputs):
+            Content(self._walker, classes).encode(kind)
+        extra.also |= {*classes.needs, *step.also}
         self._walker.build()
-        extra.also = {item for item in classes.needs if item not in root.needs and item not in root.also}
         finish([root, extra])
-        whole = [FORM, root.digest, *([extra.digest] if extra.shape or extra.also else [])]
         found = reached([root, extra]) - {extra, step}
         parts = sorted((item.part() for item in found), key=lambda part: (part.name, part.kind, part.digest))
         return Fingerprint(
-            digest_many(whole),
+            digest_many([FORM, root.digest, extra.digest]),
             tuple(parts),
             tuple(sorted({text for item in (*found, step, extra) for text in item.unseen})),
             tuple(sorted({text for item in (*found, step, extra) for text in item.handles})),

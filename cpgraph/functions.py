@@ -26,7 +26,15 @@ def function(content: Content, thing: FunctionType) -> bytes:
     """Write a function: the user's, and a library's that was made round one of the user's, as an item; others by name."""
     origin = origin_of_function(thing)
     if origin.owner is Owner.USER:
-        return content.need(thing, name_of(thing), "function", _user_function)
+        item = content.walker.item(thing, name_of(thing), "function", _user_function)
+        if item.inputs is None:
+            item.inputs = set()
+            for parameter, annotation in annotations_of(thing).items():
+                if parameter != "return":
+                    for cls in _classes_in(annotation, thing.__globals__):
+                        item.inputs |= _mentioned(content.walker, cls)
+        content.item.also |= item.inputs
+        return content.item.mention(item)
     if origin.owner is not Owner.SELF and is_users(thing):
         return content.need(thing, name_of(thing), "function", _wrapper)
     return content.named(origin, qualified_name(thing))
@@ -68,20 +76,20 @@ def _user_function(walker: Walker, item: Item) -> bytes:
             pieces.append(b"required")
     if "super" in code.co_names and "__class__" in code.co_freevars:
         pieces.append(lookup.name("__class__", ())[0])
-    _beside(walker, item, function.__dict__.get("__wrapped__"))
-    for parameter, annotation in annotations_of(function).items():
-        if parameter != "return":
-            for cls in _classes_in(annotation, function.__globals__):
-                _beside(walker, item, cls)
+    item.also |= _wrapped(walker, function)
     return b"".join(pieces)
 
 
-def _beside(walker: Walker, item: Item, thing: Any) -> None:
-    """Have a function or class of the user's count without a place of its own."""
-    if isinstance(thing, FunctionType | type) and is_users(thing):
-        side = Item("", "", None)
-        Content(walker, side).encode(thing)
-        item.also.update(side.needs)
+def _wrapped(walker: Walker, function: FunctionType) -> set[Item]:
+    wrapped = function.__dict__.get("__wrapped__")
+    return _mentioned(walker, wrapped) if isinstance(wrapped, FunctionType) and is_users(wrapped) else set()
+
+
+def _mentioned(walker: Walker, thing: FunctionType | type) -> set[Item]:
+    """Give the items of a function or class, to count without a place of their own."""
+    side = Item("", "", None)
+    Content(walker, side).encode(thing)
+    return {*side.needs, *side.also}
 
 
 def annotations_of(thing: Any) -> Mapping[str, Any]:
@@ -136,7 +144,7 @@ def _wrapper(walker: Walker, item: Item) -> bytes:
     for variable, value in cells_of(function):
         pieces.append(content.value(value, f"{item.name} (closure {variable})"))
     pieces.append(content.encode((function.__defaults__, function.__kwdefaults__)))
-    _beside(walker, item, function.__dict__.get("__wrapped__"))
+    item.also |= _wrapped(walker, function)
     return b"".join(pieces)
 
 

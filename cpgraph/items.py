@@ -41,6 +41,7 @@ class Item:
     signature: bytes = b""  # what counts for its callers, but not for a step itself: the names of its parameters
     needs: dict[Item, int] = attrs.field(factory=dict)
     also: set[Item] = attrs.field(factory=set)
+    inputs: set[Item] | None = None  # of a function: the classes its parameters are annotated with, which count for its callers
     file: str = ""
     line: int = 0
     text: str = ""

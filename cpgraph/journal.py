@@ -193,7 +193,7 @@ class Journal:
         make = tuple.__new__
         for key, id, head, value, ref, total in rows:
             try:
-                if value is None or key is None:
+                if value is None or key is None or ref is not None:
                     agrees = _sum(id, key, head, value, ref) == total
                 else:
                     agrees = blake2b(b"%d 3 " % id + key + head + value, digest_size=8).digest() == total
@@ -291,8 +291,9 @@ class Journal:
                 self._damage(f"run {number} does not agree with its checksum")
                 name, started, meta = str(name), started if isinstance(started, float) else 0.0, None
             alive = end_total is None and number in self._live
-            if end_total is not None and checksum(number, ended, status, batches, end_meta) != end_total:
-                self._damage(f"the end of run {number} does not agree with its checksum")
+            if end_total is None or checksum(number, ended, status, batches, end_meta) != end_total:
+                if end_total is not None:
+                    self._damage(f"the end of run {number} does not agree with its checksum")
                 ended = status = end_meta = None
             if graph is None or name == graph:
                 found.append(RunRow(number, name, started, meta, ended, status, end_meta, alive))

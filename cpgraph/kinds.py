@@ -22,7 +22,7 @@ from cpgraph.functions import annotations_of, function
 from cpgraph.items import Item
 from cpgraph.names import qualified_name
 from cpgraph.packages import Owner, origin_of_module
-from cpgraph.reach import Content, Kind, Walker, shown
+from cpgraph.reach import Content, Kind, Walker, handle, shown
 
 __all__ = ["KINDS"]
 
@@ -186,10 +186,6 @@ def _set_of_things(walker: Walker, item: Item) -> bytes:
     return b"set" + Content(walker, item).encode((type(item.thing), *sorted(shapes)))
 
 
-def _handle(content: Content, value: Any) -> bytes:
-    return content.refused(value, "it is the same for the whole process")
-
-
 KINDS: Final[Mapping[type | str, Kind]] = {
     FunctionType: function,
     MethodType: _method,
@@ -204,5 +200,5 @@ KINDS: Final[Mapping[type | str, Kind]] = {
     set: _set,
     frozenset: _set,
     type(os.environ): lambda content, value: b"P" + content.encode("environ"),
-    "logging:Logger": _handle,  # by name: its module may not be loaded
+    "logging:Logger": handle,  # by name: its module may not be loaded
 }

@@ -11,6 +11,7 @@ import attrs
 from cpgraph.compile import Unit
 from cpgraph.digest import digest
 from cpgraph.execute import Value
+from cpgraph.fanout import Again
 from cpgraph.fingerprint import Fingerprint
 from cpgraph.instances import Asker, Instance, World
 from cpgraph.journal import Journal, Row
@@ -31,7 +32,7 @@ def node_id(step: str, key: Iterable[Any]) -> str:
 
 
 def _id_text(part: Any) -> str:
-    if not isinstance(part, str):
+    if not isinstance(part, str) or isinstance(part, Again):
         return str(part)
     if part and not set(part) & set(",[]~\"'") and not _reads_as_number(part):
         return part

@@ -125,6 +125,7 @@ PLAIN: Final[dict[str, frozenset[str]]] = {
     "builtins": frozenset(["bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "object"])
     | frozenset(["range", "set", "slice", "str", "tuple", "Ellipsis", "NotImplemented"]),
     "collections": frozenset(["Counter", "OrderedDict", "defaultdict", "deque"]),
+    "cpgraph.fanout": frozenset(["Again"]),
     "cpgraph.models": frozenset(["AUTO", "Create", "Delete", "File", "Files", "Result", "Update"]),
     "datetime": frozenset(["date", "datetime", "time", "timedelta", "timezone"]),
     "decimal": frozenset(["Decimal"]),

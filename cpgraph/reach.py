@@ -19,7 +19,7 @@ from cpgraph.items import Item
 from cpgraph.names import main_name, qualified_name
 from cpgraph.packages import Origin, Owner, origin_of_file, origin_of_module
 
-__all__ = ["UNBOUND", "Build", "Content", "Kind", "Walker", "cells_of", "is_users", "name_of", "shown"]
+__all__ = ["UNBOUND", "Build", "Content", "Kind", "Walker", "cells_of", "handle", "is_users", "name_of", "shown"]
 __all__ += ["origin_of_class", "origin_of_function"]
 
 Build = Callable[["Walker", Item], bytes]  # gives an item's shape
@@ -110,7 +110,7 @@ class Content(Walk):
     def value(self, value: Any, name: str) -> bytes:
         """Write a thing that has a name of its own, a value as an item of its own."""
         kind = self.walker.kind_of(type(value))
-        written = kind(self, value) if kind else None
+        written = kind(self, value) if kind and kind is not handle else None
         return written if written is not None else self.item.mention(self.walker.item(value, name, "constant", _constant))
 
     def need(self, thing: Any, name: str, kind: str, build: Build) -> bytes:
@@ -191,6 +191,11 @@ def _constant(walker: Walker, item: Item) -> bytes:
         return b"value" + Content(walker, item).encode(item.thing)
     except RecursionError:
         return b"value" + Content(walker, item).refused(item.thing, "it is nested too deep")
+
+
+def handle(content: Content, value: Any) -> bytes:
+    """Write what counts by its type though it has a state."""
+    return content.refused(value, "")
 
 
 def shown(value: Any) -> str:
