@@ -600,3 +600,400 @@ def test_an_edit_counts_or_not(take: Take, program: str, old: str, new: str, cou
     assert old in program
     after = take(program.replace(old, new))
     assert (after.digest != before.digest) is counts
+
+
+# Names from outside
+
+
+def test_a_global_found_nowhere_counts_as_missing(take: Take) -> None:
+    program = "def step(x): return helper(x)\n"
+    missing = take(program)
+    assert missing.unseen == ()
+    assert missing.digest != take(program + "def helper(x): return x\n").digest
+
+
+def test_an_import_that_fails_is_listed(take: Take) -> None:
+    found = take("def step(x):\n    from nowhere_at_all import thing\n    return thing(x)\n")
+    assert found.unseen == ("rows:step imports nowhere_at_all.thing, which cannot be imported",)
+
+
+def test_code_reached_by_a_name_that_is_computed_is_listed(take: Take) -> None:
+    found = take("import importlib\ndef step(x): return eval(x), importlib.import_module(x)\n")
+    assert found.unseen == ("rows:step uses eval", "rows:step uses importlib.import_module")
+
+
+def test_both_ways_to_import_are_one(take: Take) -> None:
+    with_module = (
+        "import helpers, json\ndef step(x): return helpers.clean(json.dumps(x))\n# file helpers.py\ndef clean(x): return x\n"
+    )
+    with_names = with_module.replace("import helpers, json", "from helpers import clean\nfrom json import dumps").replace(
+        "helpers.clean(json.dumps(x))", "clean(dumps(x))"
+    )
+    assert take(with_module).digest == take(with_names).digest
+
+
+def test_a_module_used_as_a_value_counts_whole(take: Take) -> None:
+    program = "import helpers\ndef step(x): return getattr(helpers, x)(1)\n# file helpers.py\ndef one(x): return x\nTWO = 2\n"
+    assert (
+        len({take(program.replace(*edit)).digest for edit in [("", ""), ("return x\n", "return 0\n"), ("TWO = 2", "TWO = 3")]})
+        == 3
+    )
+
+
+def test_a_monkeypatch_counts_as_of_the_time_of_the_run(load: Callable[..., ModuleType]) -> None:
+    rows = load(
+        "import json, helpers\ndef step(x): return json.dumps(x), helpers.clean(x)\n# file helpers.py\ndef clean(x): return x\n"
+    )
+    first = Fingerprinter().fingerprint(rows.step)
+    rows.helpers.clean = lambda x: x + 1
+    second = Fingerprinter().fingerprint(rows.step)
+    kept, rows.json.dumps = rows.json.dumps, rows.helpers.clean
+    try:
+        third = Fingerprinter().fingerprint(rows.step)
+    finally:
+        rows.json.dumps = kept
+    assert len({first.digest, second.digest, third.digest}) == 3
+    assert Fingerprinter().fingerprint(rows.step).digest == second.digest
+
+
+def test_k3_redefining_a_helper_counts_for_a_function_that_exists(load: Callable[..., ModuleType]) -> None:
+    rows = load("def helper(x): return x\ndef step(x): return helper(x)\n")
+    before = Fingerprinter()
+    first = before.fingerprint(rows.step)
+    exec("def helper(x): return x + 1", rows.__dict__)
+    assert Fingerprinter().fingerprint(rows.step).digest != first.digest
+    assert before.fingerprint(rows.step) == first  # within a run everything is looked at once
+
+
+def test_k4_a_step_called_by_another_is_a_function(take: Take) -> None:
+    program = "import cpgraph.steps\n@cpgraph.steps.step(retries=1)\ndef parse(x): return x\ndef step(x): return parse(x)\n"
+    assert take(program).digest != take(program.replace("return x\n", "return -x\n")).digest
+    assert take(program).digest == take(program.replace("retries=1", "retries=2, timeout=3")).digest
+
+
+def test_steps_marked_or_not_are_one(take: Take) -> None:
+    plain = "import cpgraph.steps\ndef step(x): return cpgraph.steps.alias\n"
+    marked = plain.replace("def step", "@cpgraph.steps.step(sets='x')\ndef step")
+    assert take(plain).digest == take(marked).digest
+    assert [part.name for part in take(marked).parts] == ["rows:step"]
+
+
+# Libraries
+
+
+def test_a_library_counts_by_its_version(take: Take, monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib import metadata
+
+    from cpgraph import packages
+
+    program = "import attrs, yaml, json\ndef step(x): return yaml.safe_load(x), json.dumps(x), attrs.asdict(x), len(x)\n"
+    before = take(program)
+    assert [(part.name, part.kind) for part in before.parts if part.kind == "package"] == [
+        ("package attr", "package"),
+        ("package python", "package"),
+        ("package yaml", "package"),
+    ]
+    assert before.digest != take(program.replace("safe_load", "full_load")).digest
+    real = metadata.version
+    monkeypatch.setattr(metadata, "version", lambda name: "99" if name == "PyYAML" else real(name))
+    packages.origin_of_file.cache_clear()
+    packages._distribution.cache_clear()
+    after = take(program)
+    packages.origin_of_file.cache_clear()
+    packages._distribution.cache_clear()
+    known = {part.digest for part in before.parts}
+    changed = [part for part in after.parts if part.digest not in known]
+    assert after.digest != before.digest
+    assert [part.text for part in changed] == ["yaml 99"]
+
+
+def test_builtins_and_models_need_no_package(take: Take) -> None:
+    program = """
+    import cpgraph.models as cp
+
+    @cp.model
+    class Order:
+        id: int
+        total: float | None = None
+
+    def step(record: Order): return sum(range(record.id)), cp.update(total=1.0)
+    """
+    assert {part.kind for part in take(program).parts} == {"function", "class"}
+
+
+# Values and handles (rule V6)
+
+
+def test_v6_handles_count_by_type_and_are_listed(take: Take) -> None:
+    program = """
+    import logging, socket, threading
+
+    class Model:
+        def __init__(self): self.lock, self.weights = threading.Lock(), [1, 2]
+
+    LOCK, MODEL, LOG, OUT = threading.Lock(), Model(), logging.getLogger(__name__), open(__file__)
+
+    def step(x):
+        with LOCK, OUT:
+            LOG.info(x)
+            return MODEL.weights
+    """
+    found = take(program)
+    assert found.handles == (
+        "rows:LOCK (_thread.lock)",
+        "rows:LOG (logging.Logger)",
+        "rows:MODEL (_thread.lock)",
+        "rows:OUT (_io.TextIOWrapper)",
+    )
+    assert found.digest == take(program.replace("getLogger(__name__)", "getLogger('other')")).digest
+    assert found.digest != take(program.replace("[1, 2]", "[1, 3]")).digest
+    assert found.digest != take(program.replace("= threading.Lock(), Model()", "= threading.RLock(), Model()")).digest
+
+
+def test_n10_what_the_process_was_started_with_is_in_no_key(take: Take, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = (
+        "import os, sys\nfrom os import environ\nfrom sys import argv\ndef step(x): return os.environ, environ, sys.argv, argv\n"
+    )
+    before = take(program)
+    monkeypatch.setenv("CPGRAPH_TEST", "1")
+    monkeypatch.setattr(sys, "argv", ["other"])
+    assert take(program).digest == before.digest
+
+
+def test_a_value_that_contains_itself(take: Take) -> None:
+    program = "TABLE = [1]\nTABLE.append(TABLE)\ndef step(x): return TABLE\n"
+    assert take(program).digest != take(program.replace("[1]", "[2]")).digest
+
+
+def test_a_value_nested_too_deep_is_a_handle(take: Take) -> None:
+    found = take("TABLE = []\nfor _ in range(5000): TABLE = [TABLE]\ndef step(x): return TABLE\n")
+    assert found.handles == ("rows:TABLE (builtins.list)",)
+
+
+def test_a_long_chain_of_functions(take: Take) -> None:
+    chain = "".join(f"def f{i}(x): return f{i + 1}(x)\n" for i in range(3000))
+    program = chain + "def f3000(x): return x\ndef step(x): return f0(x)\n"
+    assert take(program).digest != take(program.replace("def f3000(x): return x", "def f3000(x): return -x")).digest
+
+
+def test_an_expression_nested_too_deep_for_the_tree_counts_by_its_instructions(take: Take) -> None:
+    program = f"def step(x): return {' + '.join(['x'] * 900)}\n"
+    assert take(program).digest != take(program.replace("x\n", "y\n")).digest
+
+
+# Options of the fingerprint
+
+
+def test_n9_a_version_stands_for_the_code(take: Take) -> None:
+    before, after = PLAIN, PLAIN.replace("total += place", "total -= place")
+    assert take(before, version="1").digest == take(after, version="1").digest
+    assert take(before, version="1").digest != take(before, version="2").digest
+    assert (
+        take(before, version="1").digest
+        != take(before.replace("def step", "def other") + "    step = other\n", version="1").digest
+    )
+
+
+def test_what_is_tracked_counts(load: Callable[..., ModuleType]) -> None:
+    program = "def step(x): return x\ndef hidden(x): return x\n# file helpers.py\nVALUE = 1\n"
+
+    def tracked(program: str) -> tuple[bytes, bytes, bytes]:
+        rows, helpers = load(program), importlib.import_module("helpers")
+        take = Fingerprinter().fingerprint
+        return take(rows.step).digest, take(rows.step, track=[rows.hidden]).digest, take(rows.step, track=[helpers, "v1"]).digest
+
+    plain, with_hidden, with_module = tracked(program)
+    assert len({plain, with_hidden, with_module}) == 3
+    assert tracked(program.replace("hidden(x): return x", "hidden(x): return 0"))[0] == plain
+    assert tracked(program.replace("hidden(x): return x", "hidden(x): return 0"))[1] != with_hidden
+    assert tracked(program.replace("VALUE = 1", "VALUE = 2"))[1:] == (
+        with_hidden,
+        tracked(program.replace("VALUE = 1", "VALUE = 2"))[2],
+    )
+    assert tracked(program.replace("VALUE = 1", "VALUE = 2"))[2] != with_module
+
+
+def test_the_classes_of_inputs_count(load: Callable[..., ModuleType]) -> None:
+    program = "class Order:\n    def total(self): return 1\ndef step(record): return record.total()\n"
+
+    def taken(program: str) -> tuple[bytes, bytes]:
+        rows = load(program)
+        return Fingerprinter().fingerprint(rows.step).digest, Fingerprinter().fingerprint(
+            rows.step, inputs=[rows.Order, int]
+        ).digest
+
+    plain, given = taken(program)
+    edited = taken(program.replace("return 1", "return 2"))
+    assert edited[0] == plain
+    assert edited[1] != given
+    assert taken(program.replace("def step(record)", "def step(record: Order)"))[0] == given  # an annotation says the same
+
+
+def test_the_digest_of_a_class(load: Callable[..., ModuleType]) -> None:
+    program = "class Order:\n    def total(self): return 1\n"
+    one, same, other = (
+        Fingerprinter().class_digest(load(text).Order)
+        for text in [program, program + "# more\n", program.replace("return 1", "return 2")]
+    )
+    assert one == same
+    assert one != other
+    assert Fingerprinter().class_digest(int) is None
+
+
+# Parts: what changed, for a person
+
+
+def test_parts_tell_what_changed(take: Take) -> None:
+    program = "LIMIT = 5\ndef helper(x):\n    return x + LIMIT\n\n\ndef step(x): return helper(x)\n"
+    before, after = take(program), take(program.replace("x + LIMIT", "x - LIMIT"))
+    assert [(part.name, part.kind) for part in before.parts] == [
+        ("rows:LIMIT", "constant"),
+        ("rows:helper", "function"),
+        ("rows:step", "function"),
+    ]
+    ((old, new),) = [pair for pair in zip(before.parts, after.parts, strict=True) if pair[0].digest != pair[1].digest]
+    assert (old.name, old.line, old.text, new.text) == (
+        "rows:helper",
+        2,
+        "def helper(x):\n    return x + LIMIT",
+        "def helper(x):\n    return x - LIMIT",
+    )
+    assert Path(new.file).name == "rows.py"
+    assert before.parts[0].text == "5"
+
+
+def test_a_fingerprint_can_be_pickled(take: Take) -> None:
+    found = take(PLAIN)
+    assert pickle.loads(pickle.dumps(found)) == found
+
+
+def test_a_group_has_one_digest_wherever_the_walk_begins(load: Callable[..., ModuleType]) -> None:
+    rows = load("def a(x): return b(x)\ndef b(x): return c(x), 1\ndef c(x): return a(x), b(x)\n")
+    forward, backward = Fingerprinter(), Fingerprinter()
+    ahead = [forward.fingerprint(function).digest for function in (rows.a, rows.b, rows.c)]
+    back = [backward.fingerprint(function).digest for function in (rows.c, rows.b, rows.a)]
+    assert ahead == back[::-1]
+    assert len(set(ahead)) == 3
+
+
+# The source on disk is not the code that runs (rule K2)
+
+
+def test_k2_an_edited_file_does_not_pass_for_the_code_that_is_loaded(load: Callable[..., ModuleType]) -> None:
+    rows = load("def helper(x): return x\n\ndef step(x): return helper(x)\n")
+    file = Path(str(rows.__file__))
+    loaded = Fingerprinter().fingerprint(rows.step)
+    file.write_text("# moved\n\n\ndef helper(x): return x  # commented\n\ndef step(x):\n    'documented'\n    return helper(x)\n")
+    assert Fingerprinter().fingerprint(rows.step).digest == loaded.digest
+    file.write_text("def helper(x): return -x\n\ndef step(x): return helper(x)\n")
+    edited = Fingerprinter().fingerprint(rows.step)
+    assert [kind for kind, _, _ in edited.hints] == ["source"]
+    assert edited.hints[0][1].startswith("rows:helper: what is loaded is not what ")
+    again = importlib.reload(rows)
+    assert Fingerprinter().fingerprint(again.step).digest not in (loaded.digest, edited.digest)
+    assert Fingerprinter().fingerprint(again.step).hints == ()
+
+
+def test_k2_a_file_that_no_longer_compiles_or_is_gone(load: Callable[..., ModuleType]) -> None:
+    rows = load("def step(x): return x\n")
+    file = Path(str(rows.__file__))
+    file.write_text("def step(:\n")
+    broken = Fingerprinter().fingerprint(rows.step)
+    file.unlink()
+    gone = Fingerprinter().fingerprint(rows.step)
+    assert broken.digest == gone.digest
+    assert len(broken.hints) == len(gone.hints) == 1
+
+
+WITHOUT_SOURCE = [
+    ("def step(x): return helper(x) + LIMIT", "def step(x): return helper(x) - LIMIT", True),
+    ("def step(x): return helper(x) + LIMIT", "def step(x):\n    'doc'\n    return helper(\n   x) + LIMIT", False),
+    ("def step(x):\n    y = 1\n    return y", "def step(x):\n    z = 1\n    return z", False),
+    ("def step(x): return [y + LIMIT for y in x]", "def step(x): return [y + LIMIT for y in x if y]", True),
+    ("def step(x): return lambda y: x + y", "def step(x): return lambda y: x - y", True),
+    ("def step(x): return helper(x)", "def step(x): return other(x)", True),
+    ("def step(x): return json.dumps(x)", "def step(x): return json.loads(x)", True),
+    (
+        "def step(x):\n    import json as j\n    return j.dumps(x)",
+        "def step(x):\n    import json as j\n    return j.loads(x)",
+        True,
+    ),
+    (
+        "def step(x):\n    from json import dumps\n    return dumps(x)",
+        "def step(x):\n    from json import loads\n    return loads(x)",
+        True,
+    ),
+    ("def step(x): return 1", "def step(x): return True", True),
+    ("def step(x): return x.a", "def step(x): return x.b", True),
+    ("def step(x):\n    while x: x -= 1\n    return x", "def step(x):\n    if x: x -= 1\n    return x", True),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "counts"), WITHOUT_SOURCE)
+def test_code_without_source_counts_by_its_instructions(before: str, after: str, counts: bool) -> None:
+    def taken(program: str) -> Fingerprint:
+        space: dict[str, Any] = {"__name__": "typed"}
+        exec(f"import json\nLIMIT = 5\ndef helper(x): return x\ndef other(x): return -x\n{program}", space)
+        return Fingerprinter().fingerprint(space["step"])
+
+    assert (taken(before).digest != taken(after).digest) is counts
+    assert {kind for kind, _, _ in taken(before).hints} == {"source"}
+
+
+# One name for a script (rule K1), and nothing of the process
+
+
+SCRIPT = """
+import enum, logging
+import cpgraph.models as cp
+from cpgraph.fingerprint import Fingerprinter
+
+class Color(enum.Enum):
+    RED = "red"
+
+@cp.model
+class Order:
+    id: int
+    color: Color = Color.RED
+    def total(self): return helper(self.id)
+
+def helper(x): return x, TABLE, NAMES, LOG, Color.RED
+
+TABLE = {"helper": helper, "order": Order(id=1), Order: {helper, Color, frozenset({"x", "y", "z"})}}
+NAMES = {"a", "b", "c", "d", "e"}
+LOG = logging.getLogger(__name__)
+
+def step(record: Order):
+    import orders
+    return record.total(), orders.helper(1), __name__
+
+def report():
+    found = Fingerprinter().fingerprint(step)
+    print(found.digest.hex(), *[f"{part.name}:{part.digest.hex()}" for part in found.parts])
+
+if __name__ in ("__main__", "__mp_main__"):
+    report()
+"""
+
+
+def test_k1_a_script_has_one_fingerprint_however_it_is_started(tmp_path: Path) -> None:
+    script = tmp_path / "orders.py"
+    script.write_text(SCRIPT)
+    import os
+
+    def output(seed: int, *arguments: str) -> str:
+        environment = {**os.environ, "PYTHONHASHSEED": str(seed), "PYTHONPATH": str(tmp_path)}
+        done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=tmp_path, env=environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    started = output(1, "orders.py")
+    assert "orders:helper" in started
+    assert "__main__" not in started
+    assert output(2, str(script)) == started
+    assert output(3, "-m", "orders") == started
+    assert output(4, "-c", "import orders; orders.report()") == started
+    as_worker = f"import runpy, sys, types; m = types.ModuleType('__mp_main__'); m.__file__ = {str(script)!r}; "
+    as_worker += "sys.modules['__main__'] = sys.modules['__mp_main__'] = m; "
+    as_worker += f"exec(compile(open({str(script)!r}).read(), {str(script)!r}, 'exec'), m.__dict__)"
+    assert output(5, "-c", as_worker) == started
