@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from cpgraph.compile import Compiled, compile_graph
 from cpgraph.events import Stream
 from cpgraph.launch import UNSET, Order, launch
 from cpgraph.planning import Plan, Planner
+from cpgraph.progress import Reporter, origin_of
 from cpgraph.runs import Run
 from cpgraph.schedule import Settings
 
@@ -121,7 +124,9 @@ class Graph:
         )
 
     def _launch(self, order: Order) -> Run:
-        run: Run = launch(order)
+        dir_given = self.dir is None or order.directory != Path(self.dir)
+        report = Reporter(origin_of(self, order.directory, dir_given, order.params))
+        run: Run = launch(attrs.evolve(order, report=report))
         return run
 
     def to_networkx(self) -> Any:

@@ -8,13 +8,14 @@ from typing import Any, Final
 from cpgraph.compile import Unit
 from cpgraph.errors import StorageError
 from cpgraph.events import NodeEnded, Stream
-from cpgraph.execute import Outcome, Value, text_of
+from cpgraph.execute import Outcome, Value
 from cpgraph.instances import Instance, World
 from cpgraph.journal import Journal
 from cpgraph.nodes import node_id
 from cpgraph.pickles import dumps
 from cpgraph.ranks import node_key
 from cpgraph.results import ENDINGS, Entries, Head, write_head
+from cpgraph.tracebacks import message_of
 
 __all__ = ["BLOCKED_END", "CACHED", "CLOSED_END", "COMMIT_NODES", "COMPUTED", "FAILED_END", "Ledger"]
 
@@ -24,7 +25,7 @@ COMPUTED, CACHED, FAILED_END, BLOCKED_END, CLOSED_END = range(len(ENDINGS))
 
 
 class Ledger:
-    """The one who writes for a run. `tally`: how many nodes of each unit ended how; `memory`: values that the journal cannot have."""
+    """The one who writes for a run. `tally`: how each unit's nodes ended; `memory`: values that the journal cannot have."""
 
     def __init__(self, journal: Journal, run: int, world: World, stream: Stream) -> None:
         self.journal = journal
@@ -80,7 +81,7 @@ class Ledger:
             "node": node,
             "step": step,
             "type": type(error).__name__,
-            "text": text_of(error),
+            "text": message_of(error),
             "traceback": outcome.traceback,
             "place": outcome.place,
             "attempts": attempts,

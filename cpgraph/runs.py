@@ -629,7 +629,8 @@ def rebuilt_error(kind: str, text: str) -> BaseException:
     found = getattr(builtins, kind, None)
     if isinstance(found, type) and issubclass(found, BaseException):
         try:
-            return found(text)
+            error: BaseException = type(kind, (found,), {"__str__": lambda self: text, "__module__": "builtins"})(text)
+            return error
         except Exception:
             pass
     made: BaseException = type(kind, (Exception,), {"__module__": "cpgraph.errors"})(text)

@@ -87,7 +87,7 @@ def _failed(run: Run, failures: list[Failure]) -> Iterator[str]:
     for group in groups[:MOST_GROUPS]:
         first = group[0]
         place = f" at {short_path(first.place)}" if first.place else ""
-        yield f"  {len(group):,} × {_one_line(text_of(first.error))}"
+        yield f"  {len(group):,} × {_headline(text_of(first.error))}"
         yield f"      {place.strip()}{' in ' if place else ''}{_some([failure.node for failure in group])}"
     if len(groups) > MOST_GROUPS:
         yield f"  and {len(groups) - MOST_GROUPS} kinds more: see run.failures"
@@ -185,13 +185,7 @@ def _nothing(run: Run, totals: Mapping[str, int], origin: Origin | None) -> str:
 
 
 def _counts(totals: Mapping[str, int]) -> str:
-    always = "computed" if totals.get("computed") or not totals.get("cached") else ""
-    if not always:
-        return f"0 computed, {totals['cached']:,} cached" + "".join(
-            f", {totals[ended]:,} {ended}" for ended in ENDINGS[2:] if totals.get(ended)
-        )
-    parts = [f"{totals.get(ended, 0):,} {ended}" for ended in ENDINGS if totals.get(ended) or ended == always]
-    return ", ".join(parts)
+    return ", ".join(f"{totals.get(ended, 0):,} {ended}" for ended in ENDINGS if totals.get(ended) or ended == "computed")
 
 
 # Words
@@ -248,6 +242,10 @@ def shell_line(parts: Iterable[str]) -> str:
     import shlex
 
     return shlex.join(parts)
+
+
+def _headline(text: str) -> str:
+    return _one_line(text.partition("\n")[0])
 
 
 def _one_line(text: str) -> str:

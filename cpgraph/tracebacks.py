@@ -6,7 +6,7 @@ import os
 from functools import cache
 from typing import Final
 
-__all__ = ["shortened", "text_of", "told"]
+__all__ = ["message_of", "shortened", "text_of", "told"]
 
 LONGEST: Final = 10_000  # characters of an error's text or traceback that are kept
 HERE: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
@@ -48,12 +48,16 @@ def _not_the_users() -> tuple[str, ...]:
 
 def text_of(error: BaseException) -> str:
     """Say an error in words, by its type alone if it has none to be had (rule F2)."""
-    name = type(error).__qualname__
+    name, text = type(error).__qualname__, message_of(error)
+    return f"{name}: {text}" if text else name
+
+
+def message_of(error: BaseException) -> str:
+    """Give the text of an error without its type; nothing if it cannot be had."""
     try:
-        text = str(error)
+        return shortened(str(error))
     except BaseException:
-        return name
-    return f"{name}: {shortened(text)}" if text else name
+        return ""
 
 
 def shortened(text: str) -> str:

@@ -1,0 +1,155 @@
+"""Reporting a run to people, on stderr: its first line, its progress if that is a terminal, and its summary (rules R8, O1)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+from cpgraph.results import ENDINGS
+from cpgraph.runs import Run
+from cpgraph.schedule import Schedule
+from cpgraph.screen import Row, Screen, is_terminal
+from cpgraph.summary import Origin, Outcomes, duration, summary
+
+__all__ = ["Reporter", "origin_of"]
+
+COLOURS: Final = {"ok": "32", "failed": "31", "interrupted": "33"}
+NOTES: Final = {"cached": "dim", "failed": "red", "blocked": "yellow", "closed": "dim"}
+
+
+class Reporter:
+    """Prints what is to be said of a run; call it with the first line and the schedule, as `launch` does."""
+
+    def __init__(self, origin: Origin) -> None:
+        self.origin = origin
+
+    @contextlib.contextmanager
+    def __call__(self, line: str, schedule: Schedule) -> Iterator[Callable[[Run], None]]:
+        stderr = sys.stderr
+        if _inside_a_step():
+            yield lambda run: None  # what comes of it is the step's to say
+            return
+        say(stderr, line)
+        screen = Screen(Watch(schedule), stderr) if stderr is not None and is_terminal(stderr) else None
+
+        def ended(run: Run) -> None:
+            if screen is not None:
+                screen.close()
+            for text in summary(run, outcomes(schedule), self.origin):
+                say(stderr, text, COLOURS[run.status] if text.startswith(f"{run.status}:") else "")
+
+        me = threading.get_ident()
+        _driving.add(me)
+        if screen is not None:
+            screen.open()
+        try:
+            yield ended
+        finally:
+            _driving.discard(me)
+            if screen is not None:
+                screen.close()
+
+
+def say(stream: TextIO | None, text: str, colour: str = "") -> None:
+    """Print a line; one that is a headline says whose it is. A closed stream is nobody's failure."""
+    with contextlib.suppress(OSError, ValueError):
+        if colour and is_terminal(stream) and not os.environ.get("NO_COLOR") and os.name == "posix":
+            word, colon, rest = text.partition(":")
+            text = f"\x1b[1;{colour}m{word}\x1b[0m{colon}{rest}"
+        print(text if text.startswith(" ") else f"cpgraph: {text}", file=stream, flush=True)
+
+
+_driving: Final[set[int]] = set()  # threads in which a run goes on
+
+
+def _inside_a_step() -> bool:
+    """Tell whether this run was started by a step of another one."""
+    return threading.get_ident() in _driving or threading.current_thread().name.startswith("cpgraph-")
+
+
+# What is looked at while the run goes on
+
+
+class Watch:
+    """What can be seen of a schedule from another thread: counts that it keeps anyway."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule = schedule
+        self._began = time.monotonic()
+
+    def rows(self) -> list[Row]:
+        schedule = self._schedule
+        found = []
+        for unit in schedule.compiled.units:
+            if unit.step is None:
+                continue
+            ended = schedule.ledger.tally[unit.index]
+            total: int | None = 1
+            if unit.scope:
+                fans = list(schedule.flow.open_fans[unit.scope])
+                total = sum(len(fan.instances) for fan in fans) if fans else None
+            ends = zip(ENDINGS, list(ended), strict=True)
+            notes = tuple((f"{count:,} {end}", NOTES[end]) for end, count in ends if count and end in NOTES)
+            done = sum(ended)
+            found.append(Row(unit.step.name, done, total if total is None else max(done, total), notes))
+        return found
+
+    def foot(self) -> str:
+        schedule = self._schedule
+        if schedule.stopping:
+            return "stopping: what runs comes to its end (Ctrl-C again leaves it behind)"
+        lanes = list(schedule.lanes.values())
+        busy = sum(min(lane.busy, lane.executor.width) for lane in lanes)
+        return f"{duration(time.monotonic() - self._began)}, {busy:,} at work"
+
+
+def outcomes(schedule: Schedule) -> Outcomes:
+    """Gather how the nodes of a run ended."""
+    units = [unit for unit in schedule.compiled.units if unit.step is not None]
+    failed = ENDINGS.index("failed")
+    skipped: dict[str, int] = {}
+    for unit in units:
+        count = schedule.ledger.tally[unit.index][failed]
+        around = next((place for place in unit.place.around() if place.skips), None)
+        if count and around is not None:
+            name = around.name or f"the pipeline of {unit.name}"
+            skipped[name] = skipped.get(name, 0) + count
+    steps = {unit.name: schedule.ledger.tally[unit.index] for unit in units}
+    return Outcomes(steps, skipped, schedule.tellings.hints, schedule.journal.damaged)
+
+
+# Where a script's run comes from
+
+
+def origin_of(graph: object, directory: Path | None, dir_given: bool, params: Mapping[str, Any]) -> Origin:
+    """Find out how a run that a script started is to be gone on from: by which command, and by which call."""
+    main = sys.modules.get("__main__")
+    names = [name for name, value in vars(main).items() if value is graph] if main is not None else []
+    file = getattr(main, "__file__", None)
+    target = ""
+    if names and file and Path(file).suffix == ".py":
+        graphs = {id(value) for value in vars(main).values() if type(value) is type(graph)}
+        with contextlib.suppress(ValueError, OSError):  # another drive; no working directory
+            file = min(file, os.path.relpath(file), key=len)
+        target = file if len(graphs) == 1 else f"{file}:{names[0]}"
+    given: list[str] = []
+    arguments: list[str] = []
+    if dir_given and directory is not None:
+        given += ["--dir", str(directory)]
+        arguments.append(f"dir={str(directory)!r}")
+    plain = {name: value for name, value in params.items() if type(value) in (str, int, float, bool)}
+    if plain:
+        given += [part for name, value in plain.items() for part in ("--set", f"{name}={_as_text(value)}")]
+        arguments.append(f"params={plain!r}")
+    where = None if directory is None else str(directory)
+    return Origin(target, names[0] if names else "graph", tuple(given), tuple(arguments), where)
+
+
+def _as_text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
