@@ -20,13 +20,13 @@ ROWS = [
     ["graph"],  # compile
     ["packages", "code", "items", "reach", "functions", "kinds", "fingerprint", "disk", "locks", "database", "directory", "upkeep", "journal"],  # remember
     ["tracebacks", "execute", "crews", "parcels", "shipments", "workers", "processes", "executors", "schedule", "runs"],  # do
-    ["explain", "render", "progress", "cli", "testing"],  # show
+    ["explain", "render", "summary", "screen", "progress", "targets", "cli", "testing"],  # show
     ["__init__", "__main__"],  # the doors: imported by nobody
 ]
 RANK = {module: place for place, module in enumerate(module for row in ROWS for module in row)}
 DOORS = frozenset(ROWS[-1])
 
-OWNER = {"cattrs": "rows", "click": "cli", "graphviz": "render", "networkx": "graph", "rich": "progress", "yaml": "documents"}
+OWNER = {"cattrs": "rows", "click": "cli", "graphviz": "render", "networkx": "graph", "rich": "screen", "yaml": "documents"}
 SLOW = {*OWNER, "asyncio", "cloudpickle", "dataclasses", "logging", "multiprocessing"}
 AT_THE_TOP = {("cli", "click")}  # the command is made of its decorators
 
@@ -112,7 +112,7 @@ def test_a_module_imports_only_what_stands_above_it(module: str) -> None:
         ("graph", "import networkx as nx", "imports networkx at the top"),
         ("execute", "try:\n    import multiprocessing.pool\nfinally: ...", "execute.py:2: imports multiprocessing at the top"),
         ("execute", "if TYPE_CHECKING:\n    pass\nelse:\n    import asyncio", "execute.py:4: imports asyncio at the top"),
-        ("cli", "from rich.table import Table", "imports rich, which is for progress.py alone"),
+        ("cli", "from rich.table import Table", "imports rich, which is for screen.py alone"),
         ("store", "def save():\n    import yaml", "imports yaml, which is for documents.py alone"),
     ],
 )
