@@ -32,7 +32,7 @@ from typing import Any, Final, TypeVar
 from cpgraph.errors import CpgraphError
 from cpgraph.names import main_name, qualified_name, resolve
 
-__all__ = ["Undigestible", "Walk", "dict_digest", "digest", "digest_many", "list_digest", "register"]
+__all__ = ["Undigestible", "Unreadable", "Walk", "dict_digest", "digest", "digest_many", "list_digest", "register"]
 __all__ += ["main_name", "qualified_name", "resolve"]
 
 T = TypeVar("T")
@@ -51,6 +51,15 @@ class Undigestible(CpgraphError):
             {"type": kind, "why": reason},
             "leave it out of the value, or tell what it is made of: cpgraph.digest.register(type, function).",
         )
+
+
+class Unreadable(Undigestible):
+    """What a value stands for, a file, is not there or cannot be read; `.file` names it."""
+
+    def __init__(self, file: str, said: str, mend: str, directory: str | None = None) -> None:
+        self.file = file
+        self.path, self.type = "value", "cpgraph.models.File"
+        CpgraphError.__init__(self, f"the file {file!r} {said}", {"looked for in": directory} if directory else None, mend)
 
 
 class _Refused(Exception):
@@ -415,22 +424,24 @@ def _column(column: Any) -> Any:
 # What others call
 
 
-def digest(value: Any) -> bytes:
-    """Give the digest of a value.
+def digest(value: Any, walk: Walk | None = None) -> bytes:
+    """Give the digest of a value; a walk of one's own may see the parts of it.
 
     >>> digest([1, "a"]) == list_digest([digest(1), digest("a")])
     True
     >>> digest({"a": 1}) == dict_digest([("a", digest(1))])
     True
 
-    Raises `Undigestible` for what has no content that can be known.
+    Raises `Undigestible` for what has no content that can be known, `Unreadable` for a file that cannot be read.
     """
     scalar = _SCALARS.get(type(value))
     if scalar:
         return _hash(scalar(value))
     try:
-        return _hash(Walk().part(value))
+        return _hash((walk or Walk()).part(value))
     except _Refused as refused:
+        if isinstance(refused.__context__, Unreadable):  # what it was refused for says more than where that was met
+            raise refused.__context__ from None
         path = "value" + "".join(reversed(refused.parts))
         raise Undigestible(path, refused.kind, refused.reason) from None
     except RecursionError:
