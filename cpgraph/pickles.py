@@ -35,7 +35,7 @@ class Unpicklable(CpgraphError):
 
 def _text(error: BaseException) -> str:
     try:
-        return str(error).partition("\n")[0]
+        return str(error).partition("\n")[0][:300]
     except Exception:
         return "(no text)"
 
@@ -79,10 +79,12 @@ _main: tuple[object, bytes] = (None, b"")
 
 
 def _main_bytes() -> bytes:
+    """Give the bytes by which a pickle names the script's module."""
     global _main
     main = sys.modules.get("__main__")
     if _main[0] is not main:
-        _main = main, main_name().encode()
+        name = main_name().encode()
+        _main = main, pickle.SHORT_BINUNICODE + bytes([len(name)]) + name if len(name) < 256 else name
     return _main[1]
 
 
@@ -203,7 +205,14 @@ class _PlainUnpickler(pickle.Unpickler):
             return super().find_class(module, name)
         if (module, name) == (__name__, "named"):
             return self._stand_in
+        if (module, name) == ("builtins", "getattr"):
+            return self._attribute
         return self._stand_in(module, name)
+
+    def _attribute(self, thing: Any, name: str) -> Any:
+        if isinstance(thing, _Kind):  # a member of an enum, a method of a class
+            return self._stand_in(thing.__module__, f"{thing.__qualname__}.{name}")
+        return self._stand_in("builtins", "getattr")(thing, name)
 
     def _stand_in(self, module: str, qualname: str) -> Any:
         key = module, qualname
