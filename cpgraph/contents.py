@@ -18,10 +18,11 @@ from typing import Any, BinaryIO, Final
 from cpgraph.digest import Unreadable, Walk, digest, register
 from cpgraph.models import File, Files
 
-__all__ = ["as_data", "content", "files_in", "looked_up", "met"]
+__all__ = ["as_data", "content", "content_if_any", "files_in", "looked_up", "met"]
 
 SETTLED: Final = 2_000_000_000  # nanoseconds; a file that is younger may be altered and look the same
 ATTEMPTS: Final = 5
+NOTHING: Final = b"\0" * 16
 
 Mark = tuple[int, int, int, int, int]
 
@@ -62,6 +63,14 @@ def content(path: str) -> bytes:
     except (OSError, ValueError) as error:  # ValueError: a path that no file can have
         raise _unreadable(path, error) from error
     raise Unreadable(path, "keeps being written to while it is read", "run again when that has ended.")
+
+
+def content_if_any(path: str) -> bytes:
+    """Give the digest of what is in a file now, and zeros if it cannot be read."""
+    try:
+        return content(path)
+    except Unreadable:
+        return NOTHING
 
 
 def _hashed(file: BinaryIO) -> bytes:

@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeVar, overload
 
 import attrs
 
+from cpgraph.contents import content_if_any, met
 from cpgraph.copies import isolated
 from cpgraph.digest import digest, list_digest
 from cpgraph.errors import CpgraphError, RecordNotFound, nearest
@@ -40,9 +41,13 @@ class State:
 
     @property
     def digest(self) -> bytes:
-        if self._digest is None:
-            self._digest = digest(self.record)
-        return self._digest
+        if self._digest is not None:
+            return self._digest
+        before = met.count
+        found = digest(self.record)
+        if met.count == before:  # a file may be another the next time
+            self._digest = found
+        return found
 
 
 class Write:
@@ -296,9 +301,13 @@ class Snapshot:
     def remember(self, query: Query, answer: Callable[[], Any]) -> Any:
         """Keep what a query found, for the next who asks the same."""
         try:
-            if query not in self._answers:
-                self._answers[query] = answer()
-            return self._answers[query]
+            if query in self._answers:
+                return self._answers[query]
+            before = met.count
+            found = answer()
+            if met.count == before:
+                self._answers[query] = found
+            return found
         except TypeError:
             return answer()
 
@@ -361,6 +370,8 @@ def _field(record: Any, name: str) -> Any:
 def ask(eyes: Eyes, query: Query) -> bytes:
     """Give the digest of a question's answer, as noted when it was asked first."""
     kind, name = query[0], query[1]
+    if kind == "file":
+        return content_if_any(name)
     try:
         table = eyes.records.table(name)
     except CpgraphError:
@@ -399,6 +410,7 @@ class Store:
     def __init__(self, eyes: Eyes, reads: list[tuple[Query, bytes]] | None = None) -> None:
         self._eyes = eyes
         self.reads = reads
+        self.read_files = False  # whether there are files in the answers
 
     def find(self, model: type[M], id: Any) -> M:
         """Give the record with this id; raises `RecordNotFound` with near ids."""
@@ -474,7 +486,9 @@ class Store:
 
     def _note(self, query: Query, answer: Callable[[], bytes]) -> None:
         if self.reads is not None:
+            before = met.count
             self.reads.append((query, answer()))
+            self.read_files = self.read_files or met.count != before
 
 
 def not_found(model: str, id: Any, known: Iterable[Any]) -> RecordNotFound:
