@@ -16,8 +16,9 @@ from typing import Any, Final, NamedTuple
 
 import attrs
 
+from cpgraph.contents import as_data, content_if_any, files_in, met
 from cpgraph.copies import ATOMIC, duplicate, immutable, isolated
-from cpgraph.digest import Undigestible, digest
+from cpgraph.digest import Undigestible, Unreadable, digest
 from cpgraph.errors import CpgraphError, StorageError
 from cpgraph.events import ABSENT, Stream
 from cpgraph.models import AUTO, Create, Delete, Result, Update, model_name
@@ -36,10 +37,11 @@ STREAM: Final = type("StreamMarker", (), {"__repr__": lambda self: "STREAM", "__
 class Value:
     """A step's value in flight: its digest, and its bytes or the object itself.
 
-    `digest` is None for what has none (`undigestible` says why); `problem` says why it does not pickle, or nothing.
+    `digest` is None for what has none (`undigestible` says why); `problem` says why it does not pickle, or nothing. `has_files`: it
+    is or holds Files, whose content counts in the digest and not in the bytes.
     """
 
-    __slots__ = ("_fetch", "blob", "digest", "plain", "problem", "undigestible")
+    __slots__ = ("_fetch", "blob", "digest", "has_files", "plain", "problem", "undigestible")
 
     def __init__(
         self,
@@ -48,12 +50,14 @@ class Value:
         plain: Any = ABSENT,
         problem: str = "",
         undigestible: str = "",
+        has_files: bool = False,
     ) -> None:
         self.digest = digest
         self.blob = blob
         self.plain = plain
         self.problem = problem
         self.undigestible = undigestible
+        self.has_files = has_files
         self._fetch: Callable[[], bytes] | None = None
 
     @classmethod
@@ -80,8 +84,8 @@ class Value:
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.plain is ABSENT:
-            return Value, (self.digest, self.blob_bytes())
-        return Value, (self.digest, self.blob, self.plain, self.problem, self.undigestible)
+            return Value, (self.digest, self.blob_bytes(), ABSENT, "", "", self.has_files)
+        return Value, (self.digest, self.blob, self.plain, self.problem, self.undigestible, self.has_files)
 
     def __repr__(self) -> str:
         kind = "stored" if self.plain is ABSENT else type(self.plain).__name__
@@ -89,9 +93,15 @@ class Value:
 
 
 def pack(value: Any) -> Value:
-    """Take what a step gave as it is at this moment; what the step does with it later changes nothing."""
+    """Take what a step gave as it is at this moment; what the step does with it later changes nothing.
+
+    Raises `Unreadable` for a file that is not there.
+    """
+    before = met.count
     try:
         address, undigestible = digest(value), ""
+    except Unreadable:
+        raise
     except Undigestible as error:
         address, undigestible = None, str(error)
     except Exception as error:  # code of the user's, asked what the value is made of
@@ -101,8 +111,8 @@ def pack(value: Any) -> Value:
     try:
         blob = dumps(value)
     except Exception as error:
-        return Value(address, None, value, text_of(error), undigestible)
-    return Value(address, blob, value if immutable(value) else ABSENT, "", undigestible)
+        return Value(address, None, value, text_of(error), undigestible, met.count != before)
+    return Value(address, blob, value if immutable(value) else ABSENT, "", undigestible, met.count != before)
 
 
 class Joined(NamedTuple):
@@ -266,10 +276,13 @@ def _finished(call: Call, value: Any, seconds: float, started: float) -> Outcome
             packed = Value(digest(value), None, value)
             return Outcome(call.token, None, "", packed, (), "value", _reads(call), seconds, started)
         value, changes, shape = _told_apart(call.target, value)
+        reads, before = _reads(call), met.count
         encoded = tuple([_encoded(change, call.target) for change in changes])
+        if met.count != before:
+            reads = [*(reads or ()), *_written_files(encoded)]
         hints = _altered(call, value)
-        packed = pack(value)
-        return Outcome(call.token, None, "", packed, encoded, shape, _reads(call), seconds, started, hints)
+        packed = _packed(call.target, value)
+        return Outcome(call.token, None, "", packed, encoded, shape, reads, seconds, started, hints)
     except BaseException as error:
         return failed(call, error, seconds, started)
 
@@ -344,6 +357,20 @@ def _checked(target: Target, value: Any) -> Any:
     return value
 
 
+def _packed(target: Target, value: Any) -> Value:
+    try:
+        return pack(value)
+    except Unreadable as error:
+        mend = "write a file before it is returned; where only its path is meant, return a str."
+        raise _wrong(target, f"a File that cannot be kept: {error.headline}", mend) from error
+
+
+def _written_files(changes: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Note the files that were written to records as if they had been read: gone or altered, the step runs again (rule V4)."""
+    found = files_in([change[2] if change[0] == "create" else change[3] for change in changes if change[0] != "delete"])
+    return [(("file", path, ()), content_if_any(path)) for path in dict.fromkeys(file.path for file in found)]
+
+
 AUTO_MEND: Final = 'give the record an id of your own, made in the step: f"{id}-{n}".'
 
 
@@ -375,7 +402,7 @@ def _isolated_field(name: str, value: Any, verb: str, model: type | None, target
     if value is AUTO:
         raise CpgraphError(f"{verb} of {field}: the id it refers to is made at commit", {"step": target.where}, AUTO_MEND)
     try:
-        digest(value)
+        as_data(value)
         return value if immutable(value) else loads(dumps(value))
     except Exception as error:
         raise CpgraphError(
