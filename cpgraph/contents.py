@@ -1,7 +1,7 @@
 """Files as inputs and outputs: known by their path as written, and by their content (rule V4).
 
-Content is the truth. Size, times, inode and device only spare the hashing: a file is hashed again when one of them is another than it
-was, and as long as it was younger than two seconds when it was looked at, since it may have been written to again in one tick of
+Content is the truth. Size, times, inode and device only spare the hashing: a file is hashed again when one of them has changed, and
+as long as it was younger than two seconds when it was looked at, since it may have been written to once more in the same tick of
 its clock. Where a file is data and nobody has asked what is in it, it is its path: `as_data`.
 """
 
@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections.abc import Callable
 from hashlib import blake2b, file_digest
+from io import FileIO
 from time import time_ns
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from cpgraph.digest import Unreadable, Walk, digest, register
 from cpgraph.models import File, Files
@@ -30,10 +30,12 @@ _known: Final[dict[str, tuple[Mark, bytes]]] = {}
 
 
 class _Met(threading.local):
+    """How many Files this thread has met while it digested: compared before and after, it tells whether a value holds any."""
+
     count = 0
 
 
-met: Final = _Met()  # how many Files this thread has met while it digested: compared before and after, it says whether a value holds any
+met: Final = _Met()
 
 
 def _mark(found: os.stat_result) -> Mark:
@@ -73,7 +75,7 @@ def content_if_any(path: str) -> bytes:
         return NOTHING
 
 
-def _hashed(file: BinaryIO) -> bytes:
+def _hashed(file: FileIO) -> bytes:
     return file_digest(file, lambda: blake2b(digest_size=16)).digest()
 
 

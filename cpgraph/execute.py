@@ -37,8 +37,8 @@ STREAM: Final = type("StreamMarker", (), {"__repr__": lambda self: "STREAM", "__
 class Value:
     """A step's value in flight: its digest, and its bytes or the object itself.
 
-    `digest` is None for what has none (`undigestible` says why); `problem` says why it does not pickle, or nothing. `has_files`: it
-    is or holds Files, whose content counts in the digest and not in the bytes.
+    `digest` is None for what has none (`undigestible` says why); `problem` says why it does not pickle, or nothing. `has_files`:
+    it is or holds Files, whose content counts in the digest, and is not in the bytes.
     """
 
     __slots__ = ("_fetch", "blob", "digest", "has_files", "plain", "problem", "undigestible")
