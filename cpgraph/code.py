@@ -14,7 +14,6 @@ from __future__ import annotations
 import ast
 import linecache
 import os
-import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from importlib.util import decode_source
 from textwrap import dedent
@@ -413,13 +412,16 @@ class _Constants(Walk):
         return code_form(value, self.lookup, self.bound) if self.lookup else b"C" + self.identity(value)
 
     def identity(self, code: CodeType) -> bytes:
-        constants = code.co_consts
-        documented = bool(code.co_flags & HAS_DOCSTRING) if sys.version_info >= (3, 13) else not code.co_name.startswith("<")
-        if documented and constants and isinstance(constants[0], str):
-            constants = (None, *constants[1:])
-        counts = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
+        import dis
+
+        flags = code.co_flags & ~HAS_DOCSTRING
+        counts = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, flags)
         names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
-        return digest_many([code.co_code, code.co_exceptiontable, self.encode((counts, names)), *map(self.encode, constants)])
+        parts = [self.encode((counts, names)), code.co_exceptiontable]
+        for item in dis.get_instructions(code):  # constants by value, as a docstring is one more of them and moves the others
+            parts.append(item.opname.encode())
+            parts.append(self.encode(item.argval if item.opcode in dis.hasconst else item.arg))
+        return digest_many(parts)
 
 
 # Finding the source of what is loaded

@@ -1,6 +1,7 @@
 """Which edits count and which do not, as programs before and after."""
 
 import importlib
+import os
 import pickle
 import subprocess
 import sys
@@ -979,10 +980,9 @@ if __name__ in ("__main__", "__mp_main__"):
 def test_k1_a_script_has_one_fingerprint_however_it_is_started(tmp_path: Path) -> None:
     script = tmp_path / "orders.py"
     script.write_text(SCRIPT)
-    import os
 
     def output(seed: int, *arguments: str) -> str:
-        environment = {**os.environ, "PYTHONHASHSEED": str(seed), "PYTHONPATH": str(tmp_path)}
+        environment = {**os.environ, "PYTHONHASHSEED": str(seed), "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
         done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=tmp_path, env=environment)
         assert done.returncode == 0, done.stderr
         return done.stdout
