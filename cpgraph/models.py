@@ -352,6 +352,10 @@ def result(value: Any, *changes: Change) -> Result:
 # Files
 
 
+def _path(path: str | os.PathLike[str]) -> str:
+    return os.fspath(path)
+
+
 @attrs.frozen(order=True)
 class File(os.PathLike[str]):
     """A file that is an input, or an output, by its path as written and its content.
@@ -362,7 +366,7 @@ class File(os.PathLike[str]):
     Making one does not touch the disk. Relative paths are from the working directory.
     """
 
-    path: str = attrs.field(converter=os.fspath)
+    path: str = attrs.field(converter=_path)
 
     def __fspath__(self) -> str:
         return self.path
