@@ -89,12 +89,11 @@ class Place:
 
 @attrs.frozen(eq=False)
 class Edge:
-    """`target` waits for `source`; `value`: it takes a single value of it; `contained`: a skip lies between."""
+    """`target` waits for `source`; `value`: it takes a single value of it."""
 
     source: int
     target: int
     value: bool = False
-    contained: bool = False
 
 
 @attrs.define(eq=False)
@@ -117,7 +116,6 @@ class Unit:
     guards: tuple[int, ...] = ()
     holders: tuple[int, ...] = ()
     limited: tuple[Place, ...] = ()
-    skipped: bool = False
     source_of: bool = False
 
     @property
@@ -431,7 +429,7 @@ class _Compiler:
         self._join(lifted, target, value and lifted == source)
 
     def _join(self, source: int, target: int, value: bool = False) -> None:
-        edge = Edge(source, target, value, self._contained(source, target))
+        edge = Edge(source, target, value)
         self.units[source].out.append(edge)
         self.units[target].into.append(edge)
 
@@ -443,11 +441,6 @@ class _Compiler:
                 assert end is not None
                 return end
         return source
-
-    def _contained(self, source: int, target: int) -> bool:
-        around = {place.index for place in self.units[target].place.around()}
-        start = self.units[source].place
-        return any(place.skips and place.end != source and place.index not in around for place in start.around())
 
     def _link_order(self) -> None:
         for place in reversed(self.places):
@@ -679,7 +672,6 @@ class _Compiler:
             unit.limited = tuple(
                 place for place in unit.place.around() if place.pipeline is not None and place.pipeline.concurrency
             )
-            unit.skipped = self._skipped(unit)
             unit.crossing = tuple(
                 edge
                 for edge in unit.out
@@ -691,15 +683,6 @@ class _Compiler:
             scope.waits = [self.units[index].waits for index in scope.units]
             scope.crossed = [index for index in scope.units if self.units[index].outer]
             scope.first = [index for index in scope.units if not self.units[index].waits]
-
-    def _skipped(self, unit: Unit) -> bool:
-        """Tell whether a skip inside of the unit's scope contains it."""
-        for place in unit.place.around():
-            if place.inner is not None and unit.scope in self.scopes[place.inner].chain[-1:]:
-                return False
-            if place.skips and unit.index not in (place.start, place.end):
-                return True
-        return False
 
     def _opens(self, source: Unit, target: Unit) -> bool:
         """Tell whether this edge is that from an each's start into its inside."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from cpgraph.compile import END, START, STEP, Compiled, Edge, Place, Scope, Unit
-from cpgraph.instances import BLOCKED, CLOSED, FAILED, OK, PLANNED, Asker, Fan, Instance, World, descendants
+from cpgraph.instances import BLOCKED, CLOSED, FAILED, OK, PLANNED, Asker, Cause, Fan, Instance, World, descendants
 from cpgraph.ranks import Rank
 from cpgraph.resolve import Binding
 from cpgraph.store import Row, Snapshot, State, Write, created_rank
@@ -68,7 +68,8 @@ class Flow:
         self.first: frozenset[tuple[int, tuple[Any, ...]]] = frozenset()
         self.bad = PLANNED if planning else BLOCKED
         self.forced: set[tuple[int, int]] = set()
-        self._stack: list[tuple[Unit, Instance, int, str]] = []
+        self._stack: list[tuple[Unit, Instance, int, Cause]] = []
+        self._contained: dict[tuple[int, int], bool] = {}
         self._busy = False
 
     def begin(self) -> None:
@@ -90,7 +91,8 @@ class Flow:
                 if not ended:
                     instance.waiting[unit.slot] += 1
                 elif ended != OK:
-                    self._mark(edge, unit, instance, ended, "")
+                    cause = outer.causes.get(source.slot) if outer.causes is not None else None
+                    self._mark(edge, unit, instance, ended, cause or Cause())
         for index in scope.first:
             unit = self.units[index]
             if not instance.waiting[unit.slot] and not instance.ended[unit.slot]:
@@ -99,7 +101,7 @@ class Flow:
 
     def end(self, unit: Unit, instance: Instance, how: int, reason: str = "") -> None:
         """Say how a unit ended; what waited for it is started or ends too."""
-        self._stack.append((unit, instance, how, reason))
+        self._stack.append((unit, instance, how, Cause(reason)))
         self._run()
 
     def _run(self) -> None:
@@ -112,34 +114,58 @@ class Flow:
         finally:
             self._busy = False
 
-    def _pass_on(self, unit: Unit, instance: Instance, how: int, reason: str) -> None:
+    def _pass_on(self, unit: Unit, instance: Instance, how: int, cause: Cause) -> None:
         if instance.ended[unit.slot]:
             return
         instance.ended[unit.slot] = how
-        if how >= BLOCKED and not unit.skipped:
-            instance.failed = True
-        if unit.kind == STEP and (how in (BLOCKED, CLOSED) or (how == PLANNED and reason != PLANNING)):
-            self.decide.ended(unit, instance, how, reason)
+        if how >= BLOCKED:
+            cause = self._note_failure(unit, instance, how, cause)
+        if unit.kind == STEP and (how in (BLOCKED, CLOSED) or (how == PLANNED and cause.text != PLANNING)):
+            self.decide.ended(unit, instance, how, cause.text)
         elif unit.kind == START and how != OK:
-            self._dead_start(unit, instance, how, reason)
-        if reason == PLANNING:
-            reason = unit.name
+            self._dead_start(unit, instance, how, cause)
+        if cause.text == PLANNING:
+            cause = Cause(unit.name)
         for edge in unit.out:
-            self._arrive(edge, instance, how, reason)
+            self._arrive(edge, instance, how, cause)
         for edge in unit.crossing:
             chain = self.scopes[self.units[edge.target].scope].chain
             for inner in descendants(instance, chain[self.scopes[unit.scope].level :]):
                 if inner.waiting is not None:
-                    self._arrive(edge, inner, how, reason)
+                    self._arrive(edge, inner, how, cause)
         instance.remaining -= 1
         if not instance.remaining:
             self._done(instance)
 
-    def _arrive(self, edge: Edge, instance: Instance, how: int, reason: str) -> None:
+    def _note_failure(self, unit: Unit, instance: Instance, how: int, cause: Cause) -> Cause:
+        """A failure fails its instance, unless a skip contains it (rule F1); gives it with the part where it began."""
+        if how == FAILED:
+            cause = Cause(cause.text, (unit.place,))
+        if instance.causes is None:
+            instance.causes = {}
+        instance.causes[unit.slot] = cause
+        end = instance.scope.place.end
+        if how == PLANNED or end is None or any(not self._contains(origin, self.units[end]) for origin in cause.origins):
+            instance.failed = True
+        return cause
+
+    def _contains(self, origin: Place | None, target: Unit) -> bool:
+        """Tell whether a skip holds the part where a failure began, and not the unit that comes after it."""
+        if origin is None:
+            return False
+        about = origin.index, target.index
+        known = self._contained.get(about)
+        if known is None:
+            around = {place.index for place in target.place.around()}
+            known = any(place.skips and place.index not in around for place in origin.around())
+            self._contained[about] = known
+        return known
+
+    def _arrive(self, edge: Edge, instance: Instance, how: int, cause: Cause) -> None:
         unit = self.units[edge.target]
         slot = unit.slot
         if how != OK:
-            self._mark(edge, unit, instance, how, reason)
+            self._mark(edge, unit, instance, how, cause)
         waiting = instance.waiting
         if waiting is None:
             return
@@ -147,39 +173,40 @@ class Flow:
         if not waiting[slot] and not instance.ended[slot]:
             self._start(unit, instance)
 
-    def _mark(self, edge: Edge, unit: Unit, instance: Instance, how: int, reason: str) -> None:
+    def _mark(self, edge: Edge, unit: Unit, instance: Instance, how: int, cause: Cause) -> None:
         if how == CLOSED:
-            mark = CLOSED if edge.value else OK
-        elif edge.contained and how != PLANNED:
-            mark = BLOCKED if edge.value else OK
+            if not edge.value:
+                return
+            mark = CLOSED
+        elif how == PLANNED:
+            mark = PLANNED
         else:
-            mark = PLANNED if how == PLANNED else BLOCKED
-        if mark == OK:
-            return
+            mark = BLOCKED
+            left = tuple(origin for origin in cause.origins if not self._contains(origin, unit))
+            if not left and not edge.value:
+                return
+            cause = Cause(cause.text, left or (unit.place,))
         if instance.marks is None:
             instance.marks = {}
         known = instance.marks.get(unit.slot)
         if known is None or mark > known[0]:
-            instance.marks[unit.slot] = (mark, reason)
+            instance.marks[unit.slot] = (mark, cause)
+        elif mark == known[0]:
+            instance.marks[unit.slot] = (mark, known[1].joined(cause))
 
     def _start(self, unit: Unit, instance: Instance) -> None:
         mark = instance.marks.get(unit.slot) if instance.marks is not None else None
         if unit.kind == END:
-            self._end_part(unit, instance, mark)
+            how, cause = mark or (OK, Cause())
+            if (unit.index, id(instance)) in self.forced:
+                how, cause = BLOCKED, Cause(f"a conflict in {unit.place.name}", (*cause.origins, unit.place.parent))
+            self._stack.append((unit, instance, how, cause))
         elif mark is not None:
             self._stack.append((unit, instance, *mark))
         elif unit.kind == STEP:
             self.ready.append((unit, instance))
         else:
             self.open(unit, instance)
-
-    def _end_part(self, unit: Unit, instance: Instance, mark: tuple[int, str] | None) -> None:
-        how, reason = mark or (OK, "")
-        if unit.place.skips and how == BLOCKED:
-            how = OK
-        if (unit.index, id(instance)) in self.forced:
-            how, reason = BLOCKED, f"a conflict in {unit.place.name}"
-        self._stack.append((unit, instance, how, reason))
 
     # Opening parts
 
@@ -271,7 +298,7 @@ class Flow:
         scope = instance.scope
         assert instance.fan is not None
         if instance.fan.stopped:
-            self.kill(instance, BLOCKED, "the pipeline was stopped after a failure")
+            self.stop(instance)
             return
         limit = scope.place.pipeline.max_generations if scope.place.pipeline else 0
         if scope.model is not None and instance.rank.generation > limit:
@@ -279,7 +306,7 @@ class Flow:
             first = self._first_step(scope)
             self.decide.failed(first, instance, self._too_long(instance, limit))
             self.end(first, instance, FAILED)
-            self.kill(instance, BLOCKED, "the chain of creations is too long")
+            self.kill(instance, BLOCKED, Cause("the chain of creations is too long", (first.place,)))
             return
         if scope.condition is not None:
             try:
@@ -289,12 +316,17 @@ class Flow:
                 start = scope.place.start
                 assert start is not None
                 self.decide.failed(self.units[start], instance, error)
-                self.kill(instance, BLOCKED, f"open= of {scope.place.name} raised")
+                self.kill(instance, BLOCKED, Cause(f"open= of {scope.place.name} raised", (scope.place,)))
                 return
             if not let_in:
-                self.kill(instance, CLOSED, f"the condition of {scope.place.name} said no")
+                self.kill(instance, CLOSED, Cause(f"the condition of {scope.place.name} said no"))
                 return
         self.arm(instance)
+
+    def stop(self, instance: Instance) -> None:
+        """End an instance of which nothing has begun, after a failure in a pipeline that is to stop then."""
+        assert instance.fan is not None
+        self.kill(instance, BLOCKED, Cause("its pipeline was stopped after a failure", instance.fan.cause.origins))
 
     def _first_step(self, scope: Scope) -> Unit:
         return next(self.units[index] for index in scope.units if self.units[index].kind == STEP)
@@ -397,7 +429,7 @@ class Flow:
                 fan.pending += 1
             else:
                 self._wait_at_home(home, 1)
-            self._leave_home(old, False)
+            self._leave_home(old, None)
 
     def _tell_not_joined(self, fan: Fan, home: tuple[Place, Instance], row: Row) -> None:
         end = fan.scope.place.end
@@ -425,33 +457,36 @@ class Flow:
         pipeline = fan.scope.place.pipeline
         if instance.failed and pipeline is not None and pipeline.on_error == "stop" and not fan.stopped:
             fan.stopped = True
-        contained = pipeline is not None and pipeline.on_error == "skip"
+        cause = Cause()
+        if instance.failed:
+            for other in (instance.causes or {}).values():
+                cause = cause.joined(other)
+            fan.cause = fan.cause.joined(cause)
         if instance.home is None:
             fan.pending -= 1
-            fan.failed = fan.failed or (instance.failed and not contained)
+            fan.failed = fan.failed or instance.failed
             if not fan.pending and fan.opened:
                 self._close_fan(fan)
         else:
-            self._leave_home(instance.home, instance.failed and not contained)
+            self._leave_home(instance.home, cause if instance.failed else None)
 
-    def _leave_home(self, home: tuple[Place, Instance], failed: bool) -> None:
+    def _leave_home(self, home: tuple[Place, Instance], cause: Cause | None) -> None:
+        """Let a part go on that waited for a record created late."""
         place, instance = home
         if place.inner is not None:
-            instance.failed = instance.failed or failed
+            instance.failed = instance.failed or cause is not None
             instance.remaining -= 1
             if not instance.remaining:
                 self._done(instance)
         elif place.end is not None:
             edge = Edge(place.end, place.end)
-            self._arrive(edge, instance, self.bad if failed else OK, f"a record of {place.name} failed")
+            self._arrive(edge, instance, self.bad if cause is not None else OK, cause or Cause())
 
     def _close_fan(self, fan: Fan) -> None:
         end = fan.scope.place.end
         start = fan.scope.place.start
         assert end is not None and start is not None
-        unit = self.units[end]
-        how = self.bad if fan.failed else OK
-        self._arrive(Edge(start, unit.index), fan.instance, how, f"a record of {fan.scope.place.name} failed")
+        self._arrive(Edge(start, end), fan.instance, self.bad if fan.failed else OK, fan.cause)
         self._run()
 
     def force(self, place: Place, instance: Instance) -> None:
@@ -462,26 +497,27 @@ class Flow:
                 self.forced.add((outer.end, id(at)))
                 return
 
-    def kill(self, instance: Instance, how: int, reason: str) -> None:
+    def kill(self, instance: Instance, how: int, cause: Cause) -> None:
         """End all of an instance's units that have not ended, and what is inside of them."""
         if instance.waiting is None:
             instance.waiting = list(instance.scope.waits)
         instance.started = True
-        self._end_all([self.units[index] for index in instance.scope.units], instance, how, reason)
+        self._end_all([self.units[index] for index in instance.scope.units], instance, how, cause)
 
-    def _end_all(self, units: Sequence[Unit], instance: Instance, how: int, reason: str) -> None:
+    def _end_all(self, units: Sequence[Unit], instance: Instance, how: int, cause: Cause) -> None:
         """End units, the last first, so that none of them is started by the end of one before it."""
-        self._stack.extend((unit, instance, how, reason) for unit in units if not instance.ended[unit.slot])
+        self._stack.extend((unit, instance, how, cause) for unit in units if not instance.ended[unit.slot])
         self._run()
 
-    def _dead_start(self, unit: Unit, instance: Instance, how: int, reason: str) -> None:
+    def _dead_start(self, unit: Unit, instance: Instance, how: int, cause: Cause) -> None:
         """End what is inside of a part that never opens; records that are there exist, as blocked or closed."""
         place = unit.place
         how = BLOCKED if how == FAILED else how
         if place.inner is not None:
             fan = self._fan(unit, instance)
             scope = fan.scope
-            fan.failed = how != CLOSED and not place.skips
+            fan.failed = how != CLOSED
+            fan.cause = cause
             found: list[Instance] = []
             try:
                 if scope.model is not None:
@@ -499,11 +535,11 @@ class Flow:
                 found = []
             fan.opened = True
             for inner in found:
-                self.kill(inner, how, reason)
+                self.kill(inner, how, cause)
             if not found:
                 self._close_fan(fan)
         elif how == CLOSED:
-            self.close_part(place, instance, reason)
+            self.close_part(place, instance, cause.text)
 
     def close_part(self, place: Place, instance: Instance, reason: str) -> None:
         """End as closed what has not started in a part, and in the instances inside of it."""
@@ -518,11 +554,11 @@ class Flow:
                         self._close_inside(inner, reason)
             elif unit.kind != END or (unit.place.inner is None and unit.place is not place):
                 rest.append(unit)
-        self._end_all(sorted(rest, key=lambda unit: unit.index), instance, CLOSED, reason)
+        self._end_all(sorted(rest, key=lambda unit: unit.index), instance, CLOSED, Cause(reason))
 
     def _close_inside(self, instance: Instance, reason: str) -> None:
         if instance.fans is None:
-            self.kill(instance, CLOSED, reason)
+            self.kill(instance, CLOSED, Cause(reason))
             return
         for child in instance.scope.place.children:
             self.close_part(child, instance, reason)

@@ -10,11 +10,13 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+import attrs
+
 from cpgraph.compile import Compiled, Place, Scope
 from cpgraph.ranks import Rank, node_earlier
 from cpgraph.store import Eyes, Overlay, Records, Row, Snapshot, View, Write
 
-__all__ = ["BLOCKED", "CLOSED", "FAILED", "OK", "PLANNED", "WAITING", "Asker", "Fan", "Instance", "World", "descendants"]
+__all__ = ["BLOCKED", "CLOSED", "FAILED", "OK", "PLANNED", "WAITING", "Asker", "Cause", "Fan", "Instance", "World", "descendants"]
 
 WAITING: Final = 0
 OK: Final = 1
@@ -22,6 +24,18 @@ CLOSED: Final = 2
 BLOCKED: Final = 3
 FAILED: Final = 4
 PLANNED: Final = 5
+
+
+@attrs.frozen
+class Cause:
+    """Why something ended as it did: in words, and the parts in which failures began."""
+
+    text: str = ""
+    origins: tuple[Place | None, ...] = ()
+
+    def joined(self, other: Cause) -> Cause:
+        """Give both causes as one, with the words of this."""
+        return Cause(self.text or other.text, tuple(dict.fromkeys((*self.origins, *other.origins))))
 
 
 class World:
@@ -69,7 +83,7 @@ class Instance:
     """One copy of a scope: its record or item, how its units stand, and the values its steps gave."""
 
     __slots__ = (
-        "begun", "chain", "ended", "failed", "fan", "fans", "generation", "home", "item", "item_digest", "key", "marks",
+        "begun", "causes", "chain", "ended", "failed", "fan", "fans", "generation", "home", "item", "item_digest", "key", "marks",
         "parent", "rank", "remaining", "row", "scope", "started", "values", "waiting", "world", "written",
     )  # fmt: skip
 
@@ -88,7 +102,8 @@ class Instance:
         self.home: tuple[Place, Instance] | None = None
         self.remaining = len(scope.units)
         self.waiting: list[int] | None = None
-        self.marks: dict[int, tuple[int, str]] | None = None
+        self.marks: dict[int, tuple[int, Cause]] | None = None
+        self.causes: dict[int, Cause] | None = None
         self.ended = bytearray(len(scope.units))
         self.values: list[Any] = [None] * len(scope.units)
         self.fans: dict[int, Fan] | None = None
@@ -127,6 +142,7 @@ class Fan:
 
     __slots__ = (
         "by_id",
+        "cause",
         "expected",
         "failed",
         "fresh",
@@ -147,6 +163,7 @@ class Fan:
         self.opened = False
         self.stopped = False
         self.failed = False
+        self.cause = Cause()
         self.pending = 0
         self.expected = 0
         self.instances: list[Instance] = []

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import os
 import random
 import threading
 import time
@@ -25,6 +26,7 @@ import attrs
 
 from cpgraph.commits import Conflict, apply, check, value_of_changes
 from cpgraph.compile import Place, Scope, Unit
+from cpgraph.contents import met
 from cpgraph.copies import isolated
 from cpgraph.errors import Retry
 from cpgraph.events import GuardChanged, NodeStarted, Stream
@@ -37,7 +39,7 @@ from cpgraph.inputs import Deleted, Inputs
 from cpgraph.instances import BLOCKED, CLOSED, FAILED, OK, Asker, Fan, Instance, World
 from cpgraph.journal import Journal
 from cpgraph.ledger import BLOCKED_END, CACHED, CLOSED_END, COMMIT_NODES, COMPUTED, FAILED_END, Ledger
-from cpgraph.nodes import Node, Result, Results, node_id
+from cpgraph.nodes import Node, Result, Results, moved_inputs, node_id
 from cpgraph.results import Head
 from cpgraph.steps import Limit
 from cpgraph.store import State, Store
@@ -262,6 +264,7 @@ class Schedule:
                     asker = asker or Asker(self.world, unit.index, instance)
                     if asker.view().state(inner.row) is None:
                         raise Deleted
+            before = met.count
             args, parts, kept = self.inputs.gather(unit, instance, asker)
         except Deleted:
             self.flow.end(unit, instance, CLOSED, self._deleted_by(unit, instance))
@@ -273,7 +276,9 @@ class Schedule:
             return None
         assert unit.step is not None
         self._tell_joins(unit, instance)
-        return Node(unit, instance, args, self.results.key(unit.step.name, parts), b"".join(kept), asker)
+        node = Node(unit, instance, args, self.results.key(unit.step.name, parts), b"".join(kept), asker)
+        node.has_files = met.count != before
+        return node
 
     def _deleted_by(self, unit: Unit, instance: Instance) -> str:
         for inner in instance.chain:
@@ -386,7 +391,7 @@ class Schedule:
                     return False
         for inner in instance.chain:
             if inner.fan is not None and inner.fan.stopped and not inner.begun:
-                self.flow.kill(inner, BLOCKED, "the pipeline was stopped after a failure")
+                self.flow.stop(inner)
                 self._drop(node)
                 return False
         if unit.limited and not self.concurrency.takes(unit, instance, node):
@@ -423,7 +428,8 @@ class Schedule:
         for index, binding in enumerate(unit.bindings):
             if binding.kind == "store":
                 node.reads = []
-                args = [*args[:index], Store(node.eyes().eyes(), node.reads), *args[index + 1 :]]
+                node.store = Store(node.eyes().eyes(), node.reads)
+                args = [*args[:index], node.store, *args[index + 1 :]]
             elif binding.kind == "record" and binding.level == instance.scope.level:
                 own = args[index]
         node.token = token = next(self.tokens)
@@ -510,16 +516,19 @@ class Schedule:
         value = outcome.value
         assert step is not None and value is not None
         unit = node.unit
-        reads = tuple(outcome.reads if outcome.reads is not None else node.reads) if node.reads is not None else None
+        if node.has_files or (node.store is not None and node.store.read_files):
+            self._check_files(node)
+        noted = outcome.reads if outcome.reads is not None else node.reads
+        reads = tuple(noted) if noted is not None else None
         if outcome.changes and outcome.shape != "value":
             own = node.instance.key[-1] if node.instance.key else None
             value = pack(value_of_changes(outcome.changes, outcome.shape, own, node.id))
         head = Head(
             self.run_number, unit.index, outcome.started, outcome.seconds, value.digest, node.kept, outcome.changes, outcome.shape, reads,
-            bool(value.problem),
+            bool(value.problem), value.has_files,
         )  # fmt: skip
         if value.digest is None:
-            value.digest = node.key
+            value.digest = os.urandom(len(node.key)) if node.moved else node.key
             self.tellings.told(
                 "undigestible",
                 f"step {step.name!r} gives a value that has no digest: what follows runs again whenever it does",
@@ -536,6 +545,21 @@ class Schedule:
                 step.name,
             )
         self._finish(node, Result(0, head, value), COMPUTED)
+
+    def _check_files(self, node: Node) -> None:
+        """See that no file has moved since the node's key was made; if one has, the result is not what the key says."""
+        moved = moved_inputs(node)
+        if not moved:
+            return
+        node.moved = True
+        node.kept = b"\xff" * len(node.kept)  # equal to no input: a resume runs the node again
+        self.tellings.told(
+            "file-moved",
+            f"a file that {node.unit.name} asks for ({', '.join(moved)}) changed while it was at work: what it gave is not kept",
+            "run again, or resume, when nobody writes to the file.",
+            node.id,
+            node.unit.name,
+        )
 
     def _finish(self, node: Node, result: Result, ended: int) -> None:
         """Apply and keep a result: computed, or taken from the cache; both by the same rules (C8)."""
@@ -560,7 +584,7 @@ class Schedule:
         row_id = result.row
         if ended == COMPUTED:
             self._leave_work(node)
-            row_id = self.ledger.keep(node.key if step.options.cache else None, head, value)
+            row_id = self.ledger.keep(node.key if step.options.cache and not node.moved else None, head, value)
         instance.values[unit.slot] = value
         extra: dict[str, Any] | None = None
         version = 0
