@@ -338,6 +338,18 @@ class Journal:
                 db.execute("DELETE FROM runs WHERE number = ?", (run,))
         return gone
 
+    def strip(self, run: int, meta: bytes) -> None:
+        """Delete what a run committed, and leave its meta to those whose results it made: a run of no graph."""
+        self._need_writable()
+        with self._db.transaction("clean up") as db:
+            started, ended, status, end_meta, total = db.execute(
+                "SELECT started, ended, status, end_meta, end_sum FROM runs WHERE number = ?", (run,)
+            ).fetchone()
+            db.execute("DELETE FROM batches WHERE id >= ? AND id < ?", (run << SEQUENCE, (run + 1) << SEQUENCE))
+            sql = "UPDATE runs SET graph = '', meta = ?, sum = ?, batches = 0, end_sum = ? WHERE number = ?"
+            end = None if total is None else checksum(run, ended, status, 0, end_meta)
+            db.execute(sql, (meta, checksum(run, "", started, meta), end, run))
+
     def gc(self, keep_results: Container[int], keep_blobs: Container[bytes], generation: int) -> Freed:
         """Remove results and blobs that are not to be kept, and files that nobody names.
 

@@ -155,7 +155,7 @@ def resume_from(start: Any, journal: Journal, compiled: Compiled) -> Resumed:
         )
     last = last_run(journal, compiled.name)
     if last is None:
-        known = sorted({row.graph for row in journal.runs()})
+        known = sorted({row.graph for row in journal.runs() if row.graph})
         where = journal.directory or "memory"
         raise CpgraphError(
             f"there is no run of {compiled.name!r} in {where} to resume",

@@ -189,6 +189,11 @@ class Line:
     def __iter__(self) -> Iterator[Entry]:
         return (self.entry(index) for index in range(len(self)))
 
+    @property
+    def results(self) -> set[int]:
+        """Give all results that its nodes have, and what is kept of failures."""
+        return set(self._columns[2]) - {0}
+
     @cached_property
     def by_step(self) -> dict[str, dict[tuple[Any, ...], int]]:
         """Give the index of each node's entry, by step and ids."""
@@ -326,16 +331,22 @@ class Line:
 
     def changes(self, version: int) -> list[Change]:
         """Give what one version changed."""
-        return self.difference(version - 1, version, lambda row: any(write.commit == version for write in row.writes))
+        return differences(self.view(version - 1), self.view(version), self.touched.get(version, ()))
 
-    def difference(self, old: int, new: int, touched: Any = None) -> list[Change]:
+    @cached_property
+    def touched(self) -> dict[int, list[Row]]:
+        """Give the records that each version changed."""
+        found: dict[int, dict[int, Row]] = {}
+        for table in self.records.tables.values():
+            for row in table.rows.values():
+                for write in row.writes:
+                    found.setdefault(write.commit, {})[id(row)] = row
+        return {version: list(rows.values()) for version, rows in found.items()}
+
+    def difference(self, old: int, new: int) -> list[Change]:
         """Give what differs between two versions."""
-        before, after = self.view(old), self.view(new)
-        return differences(
-            before,
-            after,
-            [row for table in self.records.tables.values() for row in table.rows.values() if touched is None or touched(row)],
-        )
+        rows = [row for table in self.records.tables.values() for row in table.rows.values()]
+        return differences(self.view(old), self.view(new), rows)
 
 
 def differences(before: View, after: View, rows: Iterable[Row]) -> list[Change]:

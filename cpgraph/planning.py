@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
@@ -18,6 +18,8 @@ from cpgraph.results import read_head
 from cpgraph.schedule import Schedule
 
 __all__ = ["Plan", "PlannedStep", "Planner"]
+
+MOST_FAILURES: Final = 10  # that are shown
 
 
 @attrs.define
@@ -70,7 +72,9 @@ class Plan:
             for reason, count in sorted(step.reasons.items(), key=lambda entry: -entry[1])[:4]:
                 rows.append(f"    {'':<{width}}    {count:,} × {reason}")
         rows.extend(f"    not seen: {text}" for text in self.unseen)
-        rows.extend(f"    would fail: {text}" for text in self.failures)
+        rows.extend(f"    would fail: {text}" for text in self.failures[:MOST_FAILURES])
+        if len(self.failures) > MOST_FAILURES:
+            rows.append(f"    would fail: {len(self.failures) - MOST_FAILURES:,} more")
         return "\n".join(rows)
 
 

@@ -642,6 +642,6 @@ def runs(dir: str | os.PathLike[str] = ".cpgraph") -> list[Run]:
     path = Path(dir)
     journal = Journal(path, writable=False)
     try:
-        return [Run(path, row) for row in journal.runs() if row.meta is not None]
+        return [Run(path, row) for row in journal.runs() if row.graph and row.meta is not None]
     finally:
         journal.close()

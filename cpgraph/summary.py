@@ -17,7 +17,7 @@ from cpgraph.results import ENDINGS
 from cpgraph.runs import Failure, Run
 from cpgraph.tracebacks import text_of
 
-__all__ = ["Origin", "Outcomes", "counted", "duration", "last_line", "short_path", "summary"]
+__all__ = ["Origin", "Outcomes", "counted", "duration", "last_line", "short_path", "some", "summary"]
 
 MOST_GROUPS: Final = 10
 MOST_HINTS: Final = 20
@@ -88,7 +88,7 @@ def _failed(run: Run, failures: list[Failure]) -> Iterator[str]:
         first = group[0]
         place = f" at {short_path(first.place)}" if first.place else ""
         yield f"  {len(group):,} × {_headline(text_of(first.error))}"
-        yield f"      {place.strip()}{' in ' if place else ''}{_some([failure.node for failure in group])}"
+        yield f"      {place.strip()}{' in ' if place else ''}{some([failure.node for failure in group])}"
     if len(groups) > MOST_GROUPS:
         yield f"  and {len(groups) - MOST_GROUPS} kinds more: see run.failures"
     yield from _in_full(groups[0][0])
@@ -117,7 +117,7 @@ def _blocked(outcomes: Outcomes) -> Iterator[str]:
     blocked = {step: ended[ENDINGS.index("blocked")] for step, ended in outcomes.steps.items()}
     steps = [f"{count:,} of {step}" for step, count in blocked.items() if count]
     if steps:
-        yield f"blocked behind what failed: {_some(steps)}"
+        yield f"blocked behind what failed: {some(steps)}"
 
 
 def _skipped(outcomes: Outcomes) -> Iterator[str]:
@@ -133,7 +133,7 @@ def _told(outcomes: Outcomes) -> Iterator[str]:
         return
     yield "told:"
     for hint in outcomes.hints[:MOST_HINTS]:
-        about = f" ({_some(list(hint.nodes))})" if hint.nodes else ""
+        about = f" ({some(list(hint.nodes))})" if hint.nodes else ""
         yield f"  {hint.text}{about}"
         if hint.mend:
             yield f"      Mend: {hint.mend}"
@@ -253,6 +253,6 @@ def _one_line(text: str) -> str:
     return line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…"
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
     shown = ", ".join(names[:MOST_NODES])
     return shown if len(names) <= MOST_NODES else f"{shown} and {len(names) - MOST_NODES:,} more"
