@@ -238,7 +238,7 @@ class Database:
         return first
 
 
-MARKS: Final = {length: "VALUES " + ",".join(f"(?{place + 1})" for place in range(length)) for length in LENGTHS}
+MARKS: Final = {length: "VALUES " + ",".join(["(?)"] * length) for length in LENGTHS}
 
 
 def make(path: Path) -> None:

@@ -605,7 +605,7 @@ def test_s3_a_flipped_byte_anywhere_is_never_served(store: Path, tmp_path: Path)
     told = Told()
     for place in range(0, len(whole), 97):
         bad = bytearray(whole)
-        bad[place] ^= 1 << place % 8
+        bad[place] ^= (1 << place % 8) if place % 3 else 0x0C  # the latter makes a null an empty blob
         (store / "journal.sqlite").write_bytes(bad)
         try:
             served(store, told)
