@@ -15,7 +15,7 @@ __all__ = ["Damaged", "GuardChanged", "Hint", "NodeEnded", "NodeStarted", "RunEn
 
 Handler = TypeVar("Handler", bound=Callable[..., object])
 
-ABSENT: Final = type("Absent", (), {"__repr__": lambda self: "ABSENT"})()
+ABSENT: Final = type("Absent", (), {"__repr__": lambda self: "ABSENT", "__reduce__": lambda self: "ABSENT"})()
 
 
 @attrs.frozen

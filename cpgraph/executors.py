@@ -153,7 +153,7 @@ class _Turning:
             self._put(outcome)
         if self.waiting:
             self._take()
-        elif self._ending and not self.tasks:
+        elif self._ending and not self.tasks and not self.left:
             self._loop.stop()
 
     def _push(self, token: int, kind: str, payload: Any) -> None:
@@ -194,11 +194,12 @@ class _Turning:
             except BaseException:  # a SystemExit in a task that a step has started ends neither the loop nor the other steps
                 continue
         self.left = True
-        if rest := asyncio.all_tasks(loop):
-            for task in rest:
-                task.cancel()
-            loop.run_until_complete(asyncio.wait(rest))
-        loop.run_until_complete(loop.shutdown_asyncgens())
+        with suppress(BaseException):  # of what steps have left behind
+            if rest := asyncio.all_tasks(loop):
+                for task in rest:
+                    task.cancel()
+                loop.run_until_complete(asyncio.wait(rest))
+            loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
 
 
@@ -238,10 +239,12 @@ class Loop:
         if not heard:
             turning.left = True
             self._turning = None
-            for call in [call for call, _, _ in tuple(turning.tasks.values())] + list(turning.waiting):
+            calls = [*(call for call, _, _ in tuple(turning.tasks.values())), *turning.waiting]
+            turning.waiting.clear()
+            turning.end(wait=False)
+            for call in calls:
                 if call.token not in turning.dropped:
                     self.submit(call)
-            turning.end(wait=False)
 
     def recall(self) -> list[int]:
         tokens = []

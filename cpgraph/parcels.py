@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from functools import cache
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any, Final
 
 from cpgraph.errors import CpgraphError
@@ -22,6 +22,7 @@ __all__ = ["by_value", "pack_call", "pack_outcome", "pack_payload", "reference",
 
 MAINS: Final = ("__main__", "__mp_main__")
 PROTOCOL: Final = 5
+NOWHERE: Final = "<code>"
 
 
 # By reference, by value
@@ -50,9 +51,15 @@ def _value_pickler() -> Any:
                 where = reference(value)
                 if where is not None:
                     return named, where
+            if isinstance(value, CodeType) and value.co_filename != NOWHERE:  # cloudpickle would leave out where it is from
+                return _code_from, (value.replace(co_filename=NOWHERE), value.co_filename)
             return super().reducer_override(value)
 
     return Pickler
+
+
+def _code_from(code: CodeType, file: str) -> CodeType:
+    return code.replace(co_filename=file)
 
 
 def by_value(thing: Any) -> bytes:

@@ -110,15 +110,14 @@ class Processes(Crew[_Hands]):
         if self._closing or not self._ready(hands, call):
             return []
         try:
-            self._hand_over(hands, [call])
-        except OSError:  # it has died of something else, since its last call
-            self._bury(hands)
-            hands.calls.clear()
-            if not self._ready(hands, call):
-                return []
-            with suppress(OSError):
+            try:
                 self._hand_over(hands, [call])
-        try:
+            except OSError:  # it has died of something else, since its last call
+                self._bury(hands)
+                hands.calls.clear()
+                if not self._ready(hands, call):
+                    return []
+                self._hand_over(hands, [call])
             hurried = False
             while hands.calls:
                 if not alone and not hurried:
@@ -129,6 +128,8 @@ class Processes(Crew[_Hands]):
                 hurried = self._hear(hands) and hurried
         except (EOFError, OSError):
             return self._died(hands)
+        except Exception as error:  # nothing may end this thread but the end
+            return self._lost(hands, error)
         return []
 
     def _top_up(self, hands: _Hands) -> None:
@@ -167,18 +168,16 @@ class Processes(Crew[_Hands]):
             place = self._cargoes[cargo].places[id(call.target)]
             hands.calls[call.token] = call
             items.append((call.token, cargo, place, blob, self._expected(call) >= TOGETHER))
-        new = [cargo.blob for cargo in self._cargoes[hands.cargoes :]]
-        hands.cargoes += len(new)
-        hands.since = monotonic()
         if items:
+            new = [cargo.blob for cargo in self._cargoes[hands.cargoes :]]
+            hands.cargoes += len(new)
+            hands.since = monotonic()
             self._tell(hands, "calls", [*new, *items])
 
     def _cargo(self, target: Target) -> int:
-        for number, cargo in enumerate(self._cargoes):
-            if id(target) in cargo.places:
-                return number
-        self._cargoes.append(Cargo([target]))
-        return len(self._cargoes) - 1
+        if not any(id(target) in cargo.places for cargo in self._cargoes):
+            self._cargoes.append(Cargo([target]))
+        return next(number for number, cargo in enumerate(self._cargoes) if id(target) in cargo.places)
 
     def _tell(self, hands: _Hands, *message: Any) -> None:
         hands.link.send_bytes(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))  # type: ignore[union-attr]
@@ -298,6 +297,16 @@ class Processes(Crew[_Hands]):
             "look for what ends the process: memory that runs out, a library that crashes, os._exit.",
         )
         self._put(hands, call, Outcome(call.token, error, str(error), seconds=seconds, started=time() - seconds))
+        return []
+
+    def _lost(self, hands: _Hands, error: Exception) -> list[Call]:
+        """End the calls in the hands of a worker that something has come between."""
+        if hands.process is not None:
+            _kill({hands.process})
+        self._bury(hands)
+        for call in hands.calls.values():
+            self._put(hands, call, Outcome(call.token, error, text_of(error)))
+        hands.calls.clear()
         return []
 
     def _end(self, hands: _Hands) -> None:

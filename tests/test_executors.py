@@ -541,17 +541,21 @@ def test_a_pool_of_processes_gets_local_functions_by_value():
     with spawning() as pool, Harness(pool, targets=[target(step)]) as harness:
         assert harness.run(step, 2).value.load() == 6
         assert harness.run(lambda n: n + 1, 2).value.load() == 3
+        failure = harness.run(lambda n: n / 0, 2)
+        assert failure.place.startswith(__file__ + ":")
+        assert "harness.run(lambda n: n / 0, 2)" in failure.traceback
 
 
 def test_what_does_not_pickle_names_the_argument():
     def step(handle):
-        return 1
+        return handle
 
     for spec in ("processes", spawning()):
         with Harness(spec) as harness:
             outcome = harness.run(step, threading.Lock())
             assert "'handle'" in str(outcome.error)
             assert "Mend:" in str(outcome.error)
+            assert harness.run(step, 1).value.load() == 1
         if not isinstance(spec, str):
             spec.shutdown()
 
