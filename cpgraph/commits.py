@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from cpgraph.contents import as_data
 from cpgraph.digest import digest
 from cpgraph.errors import CpgraphError
 from cpgraph.instances import Asker, Instance, World
@@ -170,7 +171,7 @@ def _create(world: World, asker: Asker, effect: Effect, row: Row | None, commit:
         write.state = State(table.make(effect.fields)) if last is None else last
     else:
         first = others[0]
-        same = digest(dict(first.fields)) == digest(dict(effect.fields))
+        same = as_data(dict(first.fields)) == as_data(dict(effect.fields))
         if same:
             mine = Rank(effect.ordinal, instance.generation + 1, asker.unit, instance.chain)
             row.rank = min(row.rank, mine)

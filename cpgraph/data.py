@@ -14,6 +14,7 @@ import attrs
 
 from cpgraph import documents
 from cpgraph.annotations import brief
+from cpgraph.contents import as_data
 from cpgraph.digest import Undigestible, digest
 from cpgraph.errors import DataError, nearest
 from cpgraph.models import AUTO, Create, Delete, Update, evolved, is_model, location, model_name, record_misfits, update_misfits
@@ -275,7 +276,7 @@ class _Loading:
             fields = attrs.asdict(record, recurse=False)
             del fields["id"]
             try:
-                content = digest([name, sorted(fields.items())])
+                content = as_data([name, sorted(fields.items())])
             except Undigestible as error:
                 self.tell(f"{name}, row {key}: no id can be made of its content: {error.headline}")
                 continue
@@ -389,6 +390,6 @@ def _lost(name: str, records: Sequence[Any], rows: Sequence[Any]) -> Iterator[st
 
 def _same(one: Any, other: Any) -> bool:
     try:
-        return digest(one) == digest(other)
+        return as_data(one) == as_data(other)
     except Undigestible:
         return bool(one == other)

@@ -61,9 +61,9 @@ class Value:
         self._fetch: Callable[[], bytes] | None = None
 
     @classmethod
-    def stored(cls, digest: bytes | None, fetch: Callable[[], bytes]) -> Value:
+    def stored(cls, digest: bytes | None, fetch: Callable[[], bytes], has_files: bool = False) -> Value:
         """Make a value whose bytes are fetched when they are first asked for, in whatever thread that is."""
-        value = cls(digest)
+        value = cls(digest, has_files=has_files)
         value._fetch = fetch
         return value
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cpgraph.digest import digest
+from cpgraph.contents import as_data, met
 from cpgraph.errors import CpgraphError
 from cpgraph.models import File
 
@@ -22,6 +22,8 @@ class Again(str):
 def items_of(source: Any, what: str) -> list[tuple[Any, Any, bytes]]:
     """Give the items of a list, tuple, range or dict as (id, item, digest); equal ids get `~2`, `~3`.
 
+    The digest of an item that is or holds a File is left empty: it is for the node that asks for the file to look at it.
+
     >>> [id for id, _, _ in items_of(["a", "b", "a", 3], "each")]
     ['a', 'b', 'a~2', 3]
     >>> [id for id, _, _ in items_of({"x": 1.5}, "each")]
@@ -35,7 +37,7 @@ def items_of(source: Any, what: str) -> list[tuple[Any, Any, bytes]]:
                     {"given by": what},
                     "use ints or strings.",
                 )
-        return [(key, item, digest(item)) for key, item in source.items()]
+        return [(key, item, _digest(item)[1]) for key, item in source.items()]
     if not isinstance(source, list | tuple | range):
         raise CpgraphError(
             f"each= runs over a list, tuple, range or dict, not {type(source).__name__}",
@@ -45,7 +47,7 @@ def items_of(source: Any, what: str) -> list[tuple[Any, Any, bytes]]:
     seen: dict[Any, int] = {}
     found = []
     for item in source:
-        address = digest(item)
+        address, part = _digest(item)
         id = _id_of(item, address)
         first, count = id, seen.get(id, 0) + 1
         while id in seen:
@@ -53,8 +55,14 @@ def items_of(source: Any, what: str) -> list[tuple[Any, Any, bytes]]:
             count += 1
         seen[first] = seen.get(first, 0) + 1
         seen.setdefault(id, 1)
-        found.append((id, item, address))
+        found.append((id, item, part))
     return found
+
+
+def _digest(item: Any) -> tuple[bytes, bytes]:
+    before = met.count
+    address = as_data(item)
+    return address, address if met.count == before else b""
 
 
 def _id_of(item: Any, address: bytes) -> int | str:

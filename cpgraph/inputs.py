@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from cpgraph.compile import Compiled, Unit
+from cpgraph.contents import as_data, looked_up, met
 from cpgraph.copies import isolated
 from cpgraph.digest import dict_digest, digest, list_digest
 from cpgraph.execute import STREAM, Joined
@@ -15,6 +16,7 @@ from cpgraph.fanout import items_of
 from cpgraph.instances import Asker, Fan, Instance, World
 from cpgraph.models import Files
 from cpgraph.resolve import Binding
+from cpgraph.results import DEFAULT_PART
 from cpgraph.store import Store, View
 
 __all__ = ["Deleted", "Inputs", "Parameter"]
@@ -26,11 +28,17 @@ class Deleted(Exception):
 
 @attrs.frozen
 class Parameter:
-    """The value of a run parameter; `default`: nobody gave it."""
+    """The value of a run parameter; `default`: nobody gave it. `digest`: empty if it holds files, which are looked at by each node."""
 
     value: Any
     digest: bytes
     default: bool
+
+    @classmethod
+    def of(cls, value: Any, default: bool) -> Parameter:
+        value, before = looked_up(value), met.count
+        address = as_data(value)
+        return cls(value, address if met.count == before else b"", default)
 
 
 class Inputs:
@@ -45,7 +53,8 @@ class Inputs:
     def gather(self, unit: Unit, instance: Instance, asker: Asker | None = None) -> tuple[list[Any], list[bytes], list[bytes]]:
         """Give the arguments, the digests that go into the key, and 8 bytes of each for the record.
 
-        A parameter left at its default is marked with zeros in the last; with a stated version it is in no key (N9).
+        A parameter left at its default is marked with zeros in the last; with a stated version it is in no key (N9). A file's
+        content is not the code's: it counts also where it is the default. `met` tells whether there were files.
         """
         args: list[Any] = []
         parts: list[bytes] = []
@@ -77,11 +86,12 @@ class Inputs:
             elif kind == "item":
                 inner = instance.chain[binding.level - 1]
                 args.append(inner.item)
-                part = inner.item_digest
+                part = inner.item_digest or digest(inner.item)
             elif kind == "step":
                 value = self.value(binding.unit, instance)
                 args.append(value)
                 part = value.digest
+                met.count += value.has_files
             elif kind == "joined":
                 joined, part = self.joined(unit, instance, binding, asker)
                 args.append(joined)
@@ -89,13 +99,14 @@ class Inputs:
                 given = self.parameters.get(binding.name)
                 if given is None or given.default:
                     given = self.defaults[step.name, binding.name]
-                    args.append(given.value)
-                    kept.append(b"\0" * 8)
-                    if step.options.version is None:
-                        parts.append(given.digest)
-                    continue
+                    if given.digest:
+                        args.append(given.value)
+                        kept.append(DEFAULT_PART)
+                        if step.options.version is None:
+                            parts.append(given.digest)
+                        continue
                 args.append(given.value)
-                part = given.digest
+                part = given.digest or digest(given.value)
             else:
                 args.append(STREAM if kind == "stream" else None)
                 continue
@@ -144,7 +155,7 @@ class Inputs:
                 given[binding.name] = self.joined(unit, instance, binding, None)[0].load()
             elif kind == "param":
                 known = self.parameters.get(binding.name)
-                given[binding.name] = isolated(binding.default if known is None or known.default else known.value)
+                given[binding.name] = isolated(looked_up(binding.default) if known is None or known.default else known.value)
         return function(*first, **given)
 
     # Joins (rules V2, E4)
@@ -177,6 +188,7 @@ class Inputs:
                 if value is None:
                     continue
                 part = value.digest
+                met.count += value.has_files
             values.append(value)
             ids.append(inner.key[-1])
             digests.append(part)

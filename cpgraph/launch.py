@@ -15,7 +15,8 @@ import attrs
 from cpgraph import data as records_data
 from cpgraph.compile import STEP, Compiled, Unit
 from cpgraph.conflicts import conflict_failures
-from cpgraph.digest import digest, qualified_name
+from cpgraph.contents import looked_up
+from cpgraph.digest import qualified_name
 from cpgraph.errors import CpgraphError, StorageError, nearest
 from cpgraph.events import Damaged, Hint, RunEnded, RunStarted, Stream
 from cpgraph.execute import Target
@@ -24,11 +25,13 @@ from cpgraph.inputs import Inputs, Parameter
 from cpgraph.instances import World
 from cpgraph.journal import Journal, RunRow
 from cpgraph.kept import Resumed, last_run, resume_from
+from cpgraph.models import Files
 from cpgraph.nodes import Results
 from cpgraph.pickles import dumps, loads_plain
 from cpgraph.rows import convert
 from cpgraph.runs import Memory, Run, Version
 from cpgraph.schedule import Schedule, Settings
+from cpgraph.shipments import refuse_while_importing
 from cpgraph.steps import EMPTY, as_tuple, step_name
 from cpgraph.store import Records, State
 
@@ -79,6 +82,7 @@ def launch(order: Order) -> Any:
             f"{importing[-1]} runs its graph while the command imports it",
             mend='put what runs under `if __name__ == "__main__":`.',
         )
+    refuse_while_importing()
     return _Launch(order).go()
 
 
@@ -220,10 +224,11 @@ class _Launch:
         found = {}
         for name, value in given.items():
             annotation = compiled.annotations.get(name, EMPTY)
+            value = looked_up(value)
             if annotation is not EMPTY:
                 value = convert(value, annotation, f"parameter {name!r}")
-            found[name] = Parameter(value, digest(value), False)
-        self.given = {name: parameter.value for name, parameter in found.items()}
+            found[name] = Parameter.of(value, False)
+        self.given = {name: given[name] if isinstance(given[name], Files) else one.value for name, one in found.items()}
         return found
 
     def _defaults(self, params: Mapping[str, Parameter]) -> dict[tuple[str, str], Parameter]:
@@ -236,7 +241,7 @@ class _Launch:
                     declared = self.compiled.parameters.get(binding.name, EMPTY)
                     own = binding.default is not EMPTY and binding.name not in self.compiled.declared
                     value = binding.default if own else declared
-                    found[unit.step.name, binding.name] = Parameter(value, digest(value), True)
+                    found[unit.step.name, binding.name] = Parameter.of(value, True)
         return found
 
     def _records(self, journal: Journal, resumed: Resumed | None) -> tuple[list[State], Any]:

@@ -9,16 +9,16 @@ from typing import Any
 import attrs
 
 from cpgraph.compile import Unit
-from cpgraph.digest import digest
-from cpgraph.execute import Value
+from cpgraph.digest import Undigestible, dict_digest, digest, list_digest
+from cpgraph.execute import Joined, Value
 from cpgraph.fanout import Again
 from cpgraph.fingerprint import Fingerprint
 from cpgraph.instances import Asker, Instance, World
 from cpgraph.journal import Journal, Row
-from cpgraph.results import Head, read_head
-from cpgraph.store import ask
+from cpgraph.results import DEFAULT_PART, PART, Head, read_head
+from cpgraph.store import Store, ask
 
-__all__ = ["Kept", "Node", "Result", "Results", "node_id"]
+__all__ = ["Kept", "Node", "Result", "Results", "moved_inputs", "node_id"]
 
 
 def node_id(step: str, key: Iterable[Any]) -> str:
@@ -57,12 +57,15 @@ class Node:
         "asker",
         "attempts",
         "followers",
+        "has_files",
         "instance",
         "kept",
         "key",
+        "moved",
         "parts",
         "reads",
         "started",
+        "store",
         "token",
         "unit",
         "why",
@@ -80,6 +83,9 @@ class Node:
         self.started = 0.0
         self.token = -1
         self.reads: list[Any] | None = None
+        self.store: Store | None = None
+        self.has_files = False  # whether there are files among its inputs
+        self.moved = False  # whether one of them changed while it was at work
         self.why = ""
 
     @property
@@ -198,19 +204,17 @@ class Results:
 
     def _serve(self, node: Node, row: Row, head: Head) -> Result | None:
         """Check what was read, and that the value and its files are still there."""
-        if head.in_memory:
+        if head.for_one_run:
             return None
-        if head.reads is not None:
-            eyes = node.eyes().eyes()
-            if any(ask(eyes, query) != answer for query, answer in head.reads):
-                return None
+        if head.reads is not None and not _stand(node, head.reads):
+            return None
         if row.value is not None:
-            value = Value(head.digest, row.value)
+            value = Value(head.digest, row.value, has_files=head.has_files)
         else:
             blob = self.journal.value(row.id)
             if blob is None:
                 return None
-            value = Value.stored(head.digest, lambda: self.journal.value(row.id) or blob)
+            value = Value.stored(head.digest, lambda: self.journal.value(row.id) or blob, head.has_files)
         if head.has_files and not _files_stand(value):
             return None
         if value.digest is None:
@@ -218,11 +222,47 @@ class Results:
         return Result(row.id, head, value)
 
 
+def _stand(node: Node, reads: Iterable[tuple[Any, bytes]]) -> bool:
+    """Tell whether all that was read would be the same again; a file that is gone is no answer."""
+    eyes = node.eyes().eyes()
+    try:
+        return all(ask(eyes, query) == answer for query, answer in reads)
+    except Undigestible:
+        return False
+
+
 def _files_stand(value: Value) -> bool:
     try:
         return digest(value.load()) == value.digest
     except Exception:
         return False
+
+
+def moved_inputs(node: Node) -> list[str]:
+    """Name the inputs of a node of which a file is no longer what it was when the node's key was made."""
+    found, place = [], 0
+    for binding, arg in zip(node.unit.bindings, node.args, strict=True):
+        if binding.kind in ("store", "stream"):
+            continue
+        part = node.kept[place : place + PART]
+        place += PART
+        try:
+            if part not in (DEFAULT_PART, _digest_now(arg)[:PART]):
+                found.append(binding.name)
+        except Undigestible:
+            found.append(binding.name)
+    if node.store is not None and node.store.read_files and not _stand(node, node.store.reads or ()):
+        found.append("store")
+    return found
+
+
+def _digest_now(arg: Any) -> bytes:
+    if isinstance(arg, Joined):
+        parts = [_digest_now(value) for value in arg.values]
+        return list_digest(parts) if arg.ids is None else dict_digest(list(zip(arg.ids, parts, strict=True)))
+    if isinstance(arg, Value):
+        return digest(arg.load()) if arg.has_files or arg.digest is None else arg.digest
+    return digest(arg)
 
 
 def _agree(names: tuple[str, ...], parts: bytes, mine: tuple[str, ...], kept: bytes) -> bool:

@@ -23,7 +23,7 @@ ENDINGS: Final = ("computed", "cached", "failed", "blocked", "closed")
 FIXED: Final = struct.Struct("<IIdfBB")
 HAS_DIGEST: Final = 1
 HAS_MORE: Final = 2
-IN_MEMORY: Final = 4
+FOR_ONE_RUN: Final = 4
 HAS_FILES: Final = 8
 PART: Final = 8
 DEFAULT_PART: Final = b"\0" * PART
@@ -34,8 +34,8 @@ class Head:
     """What is kept of a result beside its value.
 
     `run`, `unit`: the run and unit that made it, whose meta names its step, fingerprint and inputs. `parts`: the
-    first 8 bytes of each input's digest. `reads`: (question, digest of the answer). `in_memory`: the value is not
-    in the journal, since it does not pickle.
+    first 8 bytes of each input's digest. `reads`: (question, digest of the answer). `for_one_run`: it serves
+    no other, since its value does not pickle, or a file moved. `has_files`: the value holds Files.
     """
 
     run: int
@@ -47,7 +47,7 @@ class Head:
     changes: tuple[tuple[Any, ...], ...] = ()
     shape: str = "value"
     reads: tuple[tuple[Any, bytes], ...] | None = None
-    in_memory: bool = False
+    for_one_run: bool = False
     has_files: bool = False
 
 
@@ -59,7 +59,7 @@ def write_head(head: Head) -> bytes:
     True
     """
     more = bool(head.changes or head.reads is not None or head.shape != "value")
-    flags = (HAS_DIGEST if head.digest is not None else 0) | (HAS_MORE if more else 0) | (IN_MEMORY if head.in_memory else 0)
+    flags = (HAS_DIGEST if head.digest is not None else 0) | (HAS_MORE if more else 0) | (FOR_ONE_RUN if head.for_one_run else 0)
     flags |= HAS_FILES if head.has_files else 0
     fixed = FIXED.pack(head.run, head.unit, head.started, head.seconds, flags, len(head.parts) // PART)
     tail = dumps((head.changes, head.shape, head.reads)) if more else b""
@@ -76,11 +76,11 @@ def read_head(packed: bytes, plain: bool = False) -> Head:
         at += 16
     parts = packed[at : at + count * PART]
     at += count * PART
-    in_memory, has_files = bool(flags & IN_MEMORY), bool(flags & HAS_FILES)
+    for_one_run, has_files = bool(flags & FOR_ONE_RUN), bool(flags & HAS_FILES)
     if not flags & HAS_MORE:
-        return Head(run, unit, started, seconds, digest, parts, in_memory=in_memory, has_files=has_files)
+        return Head(run, unit, started, seconds, digest, parts, for_one_run=for_one_run, has_files=has_files)
     changes, shape, reads = (loads_plain if plain else loads)(packed[at:])
-    return Head(run, unit, started, seconds, digest, parts, changes, shape, reads, in_memory, has_files)
+    return Head(run, unit, started, seconds, digest, parts, changes, shape, reads, for_one_run, has_files)
 
 
 class Entries:

@@ -525,7 +525,7 @@ class Schedule:
             value = pack(value_of_changes(outcome.changes, outcome.shape, own, node.id))
         head = Head(
             self.run_number, unit.index, outcome.started, outcome.seconds, value.digest, node.kept, outcome.changes, outcome.shape, reads,
-            bool(value.problem), value.has_files,
+            bool(value.problem) or node.moved, value.has_files,
         )  # fmt: skip
         if value.digest is None:
             value.digest = os.urandom(len(node.key)) if node.moved else node.key
@@ -552,7 +552,6 @@ class Schedule:
         if not moved:
             return
         node.moved = True
-        node.kept = b"\xff" * len(node.kept)  # equal to no input: a resume runs the node again
         self.tellings.told(
             "file-moved",
             f"a file that {node.unit.name} asks for ({', '.join(moved)}) changed while it was at work: what it gave is not kept",

@@ -44,7 +44,7 @@ class Tellings:
         """Note which models a step asked for, and which fields of them (None: all)."""
         noted = self._queries.setdefault(unit, set())
         for query, _ in reads:
-            if query[0] != "get":
+            if query[0] not in ("get", "file"):
                 noted.add((query[1], query[2] if query[0] == "values" else None))
 
     def conclude(self, instances: dict[int, int]) -> None:
