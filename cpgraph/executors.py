@@ -24,7 +24,7 @@ from cpgraph.errors import CpgraphError
 from cpgraph.execute import Call, Outcome, Target, perform, perform_async
 from cpgraph.parcels import unpack_outcome
 from cpgraph.processes import Processes
-from cpgraph.shipments import Cargo, Shipment, importing, run_shipment
+from cpgraph.shipments import Cargo, Shipment, refuse_while_importing, run_shipment
 from cpgraph.tracebacks import text_of
 
 if TYPE_CHECKING:
@@ -363,11 +363,7 @@ def open_executor(
 
     width: how many at once, if not the default of the kind. push: where "inline" hands on what steps push, at once.
     """
-    if importing():
-        raise CpgraphError(
-            "a worker process that imports the script comes upon a run in it",
-            mend='put what starts the run under `if __name__ == "__main__":`.',
-        )
+    refuse_while_importing()
     match spec:
         case "inline":
             return Inline(returned, push)

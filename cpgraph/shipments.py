@@ -25,7 +25,7 @@ from cpgraph.parcels import by_value, pack_call, pack_outcome, pack_payload, ref
 from cpgraph.pickles import loads
 from cpgraph.tracebacks import text_of
 
-__all__ = ["Cargo", "Opened", "Shipment", "importing", "run_shipment"]
+__all__ = ["Cargo", "Opened", "Shipment", "refuse_while_importing", "run_shipment"]
 
 PROTOCOL: Final = 5
 
@@ -92,10 +92,14 @@ def _import_script(name: str, path: str) -> None:
         _importing.remove(name)
 
 
-def importing() -> bool:
-    """Tell whether this process is a worker that imports the script just now: nothing may be run meanwhile."""
+def refuse_while_importing() -> None:
+    """Raise if this process is a worker that imports the script just now: nothing may be run meanwhile."""
     processes = sys.modules.get("multiprocessing.process")
-    return bool(_importing) or (processes is not None and getattr(processes.current_process(), "_inheriting", False))
+    if _importing or (processes is not None and getattr(processes.current_process(), "_inheriting", False)):
+        raise CpgraphError(
+            "a worker process that imports the script comes upon a run in it",
+            mend='put what starts the run under `if __name__ == "__main__":`.',
+        )
 
 
 # Steps

@@ -17,7 +17,6 @@ from cpgraph.events import ABSENT
 from cpgraph.execute import STREAM, Call, Joined, Outcome, Target, pack
 from cpgraph.executors import open_executor
 from cpgraph.models import create, delete, model, result, update
-from cpgraph.shipments import importing
 
 PATIENCE = 60  # seconds after which a test gives up; never waited for when things are right
 
@@ -619,4 +618,3 @@ def test_defaults():  # E6
     with ThreadPoolExecutor(5) as pool:
         assert open_executor(pool, None, returned).width == 5
         assert open_executor(pool, 3, returned).width == 3
-    assert not importing()
