@@ -8,9 +8,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final, TextIO
 
+from cpgraph.compile import Unit
 from cpgraph.results import ENDINGS
 from cpgraph.runs import Run
 from cpgraph.schedule import Schedule
@@ -20,7 +22,6 @@ from cpgraph.summary import Origin, Outcomes, duration, summary
 __all__ = ["Reporter", "origin_of"]
 
 COLOURS: Final = {"ok": "32", "failed": "31", "interrupted": "33"}
-NOTES: Final = {"cached": "dim", "failed": "red", "blocked": "yellow", "closed": "dim"}
 
 
 class Reporter:
@@ -82,22 +83,23 @@ class Watch:
     def __init__(self, schedule: Schedule) -> None:
         self._schedule = schedule
         self._began = time.monotonic()
+        units = [unit for unit in schedule.compiled.units if unit.step is not None]
+        self._units: list[tuple[Unit, str]] = []
+        for _, group in groupby(units, key=lambda unit: unit.place.parent):
+            part = list(group)
+            self._units += [(unit, _part_name(part)) for unit in part]
 
     def rows(self) -> list[Row]:
         schedule = self._schedule
         found = []
-        for unit in schedule.compiled.units:
-            if unit.step is None:
-                continue
-            ended = schedule.ledger.tally[unit.index]
+        for unit, part in self._units:
+            ended = list(schedule.ledger.tally[unit.index])
             total: int | None = 1
             if unit.scope:
                 fans = list(schedule.flow.open_fans[unit.scope])
-                total = sum(len(fan.instances) for fan in fans) if fans else None
-            ends = zip(ENDINGS, list(ended), strict=True)
-            notes = tuple((f"{count:,} {end}", NOTES[end]) for end, count in ends if count and end in NOTES)
-            done = sum(ended)
-            found.append(Row(unit.step.name, done, total if total is None else max(done, total), notes))
+                total = max(sum(len(fan.instances) for fan in fans), sum(ended)) if fans else None
+            counts = {end: count for end, count in zip(ENDINGS, ended, strict=True) if count}
+            found.append(Row(unit.name, sum(ended), total, counts, part))
         return found
 
     def foot(self) -> str:
@@ -107,6 +109,14 @@ class Watch:
         lanes = list(schedule.lanes.values())
         busy = sum(min(lane.busy, lane.executor.width) for lane in lanes)
         return f"{duration(time.monotonic() - self._began)}, {busy:,} at work"
+
+
+def _part_name(units: list[Unit]) -> str:
+    """Say what steps that stand together are called, when there are too many for a row of each."""
+    around = units[0].place.parent
+    if len(units) == 1:
+        return units[0].name
+    return around.name if around is not None and around.name else f"{units[0].name} to {units[-1].name}"
 
 
 def outcomes(schedule: Schedule) -> Outcomes:

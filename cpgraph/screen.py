@@ -13,7 +13,9 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
 
 import attrs
@@ -25,19 +27,22 @@ __all__ = ["Row", "Screen", "is_terminal"]
 
 DELAY: Final = 0.3  # seconds; a run that ends before shows no progress
 TICK: Final = 0.125
-SHARE: Final = 30  # drawing takes at most one part in so many of the time
+SLOWEST: Final = 1.0
+SHARE: Final = 30  # drawing takes one part in so many of the time, if it is less often for that
 PATIENCE: Final = 1.0  # seconds that an unfinished line is waited for
 BAR: Final = 24
+NOTES: Final = {"cached": "dim", "failed": "red", "blocked": "yellow", "closed": "dim"}
 
 
 @attrs.frozen
 class Row:
-    """What is shown of one step. total: None while it is not known."""
+    """What is shown of a step, or of the steps of a part together. total: None while it is not known."""
 
     name: str
     done: int
     total: int | None
-    notes: tuple[tuple[str, str], ...] = ()  # text, colour
+    counts: Mapping[str, int] = attrs.field(factory=dict)  # how many ended in a way worth a word
+    part: str = ""  # what a row for all steps of its pipeline is called
 
     @property
     def going(self) -> bool:
@@ -75,7 +80,8 @@ class Screen:
         self._over = threading.Event()
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
-        self._drawn = 0
+        self._text = ""
+        self._drawn = False
         self._open_line = 0.0  # since when somebody is in the middle of a line
         self._given_back: list[Callable[[], None]] = []
 
@@ -121,13 +127,13 @@ class Screen:
         self._take_over()
         over = False
         while not over:
-            before = time.perf_counter()
+            before = time.thread_time()
             over = self._over.is_set()
             text = self._render(console, over)
             with self._lock:
                 if over or not self._open_line or time.monotonic() - self._open_line > PATIENCE:
                     self._draw(text, over)
-            self._over.wait(max(TICK, SHARE * (time.perf_counter() - before)))
+            self._over.wait(min(max(TICK, SHARE * (time.thread_time() - before)), SLOWEST))
 
     # Rows
 
@@ -138,37 +144,32 @@ class Screen:
 
         height = max(3, console.size.height - 5)
         rows, left_out = fitting(self._watched.rows(), height)
+        bar = max(0, min(BAR, console.width - 55))
         table = Table.grid(padding=(0, 2, 0, 0))
-        table.add_column(no_wrap=True, overflow="ellipsis", max_width=max(8, console.width // 3))
-        table.add_column(no_wrap=True, width=BAR)
+        table.add_column(no_wrap=True, overflow="ellipsis", max_width=max(12, console.width // 3))
         table.add_column(no_wrap=True, justify="right")
+        table.add_column(no_wrap=True, width=bar)
         table.add_column(no_wrap=True, overflow="ellipsis")
         for row in rows:
-            bar = ProgressBar(row.total or 1, row.done, width=BAR) if row.total or not over else ""
-            count = f"{row.done:,}/{row.total:,}" if row.total is not None else "waiting" if not over else ""
-            notes = Text("  ").join(Text(text, style) for text, style in row.notes)
-            table.add_row(Text(row.name), bar, count, notes)
+            count = f"{row.done:,}/{row.total:,}" if row.total is not None else "" if over else "waiting"
+            drawn = ProgressBar(row.total or 1, row.done, width=bar) if bar and row.total is not None else ""
+            notes = Text("  ").join(Text(f"{row.counts[end]:,} {end}", NOTES[end]) for end in NOTES if row.counts.get(end))
+            table.add_row(Text(row.name), count, drawn, notes)
         with console.capture() as captured:
             console.print(table, no_wrap=True, crop=True)
-        foot = ", ".join([self._watched.foot(), *([f"and {left_out} steps more"] if left_out else [])])
+        foot = ", ".join([self._watched.foot(), *([f"and {left_out:,} more"] if left_out else [])])
         return captured.get() + (foot[: console.width - 1] + "\n" if not over else "")
 
     def _draw(self, text: str, over: bool) -> None:
         """Draw rows below the cursor, and go back to the empty line above them."""
         before = "\n" if self._open_line else ""
         self._open_line = 0.0
+        self._text, self._drawn = text, not over
         if over:
             self._write(f"{before}\r\x1b[J{text}")
-            self._drawn = 0
-            return
-        count = text.count("\n")
-        self._write(f"{before}\r\x1b[J\n{text}\x1b[{count + 1}A")
-        self._drawn = count
-
-    def _wipe(self) -> None:
-        if self._drawn:
-            self._write("\r\x1b[J")
-            self._drawn = 0
+        else:
+            rows = text.count("\n")
+            self._write(f"{before}\r\x1b[J\n{text}\x1b[{rows + 1}A")
 
     def _write(self, text: str) -> None:
         try:
@@ -182,10 +183,14 @@ class Screen:
     def above(self, stream: TextIO, text: str) -> None:
         """Write something above the rows."""
         with self._lock:
-            self._wipe()
+            drawn, self._drawn = self._drawn, False
+            if drawn:
+                self._write("\r\x1b[J")
             stream.write(text)
             stream.flush()
             self._open_line = 0.0 if text.endswith("\n") else time.monotonic()
+            if drawn and not self._open_line:
+                self._draw(self._text, False)
 
     def _take_over(self) -> None:
         """See to it that what is printed takes the rows away first."""
@@ -268,13 +273,23 @@ def _log_handlers(stream: TextIO) -> Iterator[Any]:
 
 
 def fitting(rows: list[Row], height: int) -> tuple[list[Row], int]:
-    """Choose rows for a screen of this height: those that go on, then those to come, then those that are over.
+    """Choose rows for a screen of this height: of steps, else of parts; those that go on, then those to come, then the others.
 
-    >>> rows = [Row("a", 5, 5), Row("b", 2, 5), Row("c", 0, None)]
-    >>> [row.name for row in fitting(rows, 2)[0]]
-    ['b', 'c']
+    >>> rows = [Row("a", 5, 5, part="one"), Row("b", 2, 5, part="two"), Row("c", 0, None, part="two"), Row("d", 0, 1, part="d")]
+    >>> [row.name for row in fitting(rows, 3)[0]], [row.name for row in fitting(rows, 2)[0]]
+    (['one', 'two', 'd'], ['two', 'd'])
     """
+    if len(rows) > height:
+        rows = [_together(list(group)) for _, group in groupby(rows, key=lambda row: row.part)]
     if len(rows) <= height:
         return rows, 0
     places = sorted(range(len(rows)), key=lambda place: (not rows[place].going, rows[place].over, place))[:height]
     return [rows[place] for place in sorted(places)], len(rows) - height
+
+
+def _together(rows: list[Row]) -> Row:
+    counts: Counter[str] = Counter()
+    for row in rows:
+        counts.update(row.counts)
+    known = [row.total for row in rows if row.total is not None]
+    return Row(rows[0].part, sum(row.done for row in rows), sum(known) if known else None, counts)

@@ -161,7 +161,7 @@ def _how_to_go_on(run: Run, failures: list[Failure], origin: Origin) -> Iterator
         text = "the same, from Python" if rows else "keeps what worked, and does the rest"
         rows.append((f"{origin.call}.resume({', '.join(origin.arguments)})", text))
     if failures and failures[0].step:
-        rows.append((origin.reader("why", failures[0].node), "says what it was given"))
+        rows.append((origin.reader("why", failures[0].node), "shows one failure in full"))
     width = max((len(row[0]) for row in rows), default=0)
     yield "mend it, and go on:" if failures else "go on:"
     yield from (f"  {command:<{width}}  {text}" for command, text in rows)
