@@ -22,18 +22,18 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import time
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from cpgraph import disk
-from cpgraph.database import Database, checksum, prefix_of
+from cpgraph.database import Database, prefix_of
 from cpgraph.directory import Directory
 from cpgraph.disk import Bodies, digest_of, telling
 from cpgraph.errors import StorageError
 from cpgraph.locks import Live
+from cpgraph.runlog import Batch, RunLog, RunRow
 from cpgraph.upkeep import Freed, collect
 
 __all__ = ["Batch", "Freed", "Journal", "Row", "RunRow"]
@@ -42,7 +42,6 @@ INLINE: Final = 4096  # bytes; a longer value has a body of its own, loaded when
 LARGE: Final = 256 * 1024  # bytes; a longer body is a file
 BLOCK: Final = 8192  # ids reserved at once
 MERGE: Final = 8192, 16  # fresh keys are merged when there are so many, and a 16th of all
-SEQUENCE: Final = 32  # bits of a batch's id that count within its run
 
 COLUMNS: Final = "SELECT key, id, head, value, ref, sum FROM results WHERE id IN"
 BY_ID: Final = f"{COLUMNS} ({{keys}})"
@@ -60,28 +59,6 @@ class Row(NamedTuple):
     head: bytes
     value: bytes | None
     large: bool
-
-
-class RunRow(NamedTuple):
-    """A run; `ended`, `status` and `end_meta` are None if it was killed or still goes on, and `alive` tells which."""
-
-    number: int
-    graph: str
-    started: float
-    meta: bytes | None
-    ended: float | None
-    status: str | None
-    end_meta: bytes | None
-    alive: bool
-
-
-class Batch(NamedTuple):
-    """What was committed together; `body` is None if it is damaged."""
-
-    first_version: int
-    versions: int
-    time: float
-    body: bytes | None
 
 
 def _ignore(path: str, what: str) -> None:
@@ -112,6 +89,7 @@ class Journal:
         self._live = Live(self._home.live if self._home else None)
         witnessed = self._home.witnessed() if self._home else 0  # before the journal is looked at, which others may be writing
         self._db = Database(self.path if self._home else None, writable, self._damage)
+        self._log = RunLog(self._db, self._live, self._damage)
         self._lock = self._db.lock
         # What has been added and not committed, and which ids may be given
         self._results: dict[int, Result] = {}
@@ -252,8 +230,7 @@ class Journal:
             with self._writing("begin a run") as db:
                 number = self._db.take("run")
                 self._live.hold(number)
-                row = number, graph, time.time(), meta
-                db.execute("INSERT INTO runs (number, graph, started, meta, sum) VALUES (?, ?, ?, ?, ?)", (*row, checksum(*row)))
+                self._log.begin(db, number, graph, meta)
         except BaseException:
             self._live.let_go(number)
             raise
@@ -276,44 +253,16 @@ class Journal:
         """End a run with what was added to it before, committed at once."""
         with self._writing("end a run") as db:
             batches = self._sequences[run] + sum(1 for of, _, _ in self._batches if of == run)
-            row = time.time(), status, batches, meta
-            sql = "UPDATE runs SET ended = ?, status = ?, batches = ?, end_meta = ?, end_sum = ? WHERE number = ?"
-            db.execute(sql, (*row, checksum(run, *row), run))
+            self._log.end(db, run, status, batches, meta)
         self._live.let_go(run)
 
     def runs(self, graph: str | None = None) -> list[RunRow]:
         """List the runs of the directory, or of one graph, oldest first."""
-        sql = "SELECT number, graph, started, meta, sum, ended, status, batches, end_meta, end_sum FROM runs ORDER BY number"
-        found = []
-        rows = self._db.rows(sql)
-        for number, name, started, meta, total, ended, status, batches, end_meta, end_total in rows:
-            if checksum(number, name, started, meta) != total:
-                self._damage(f"run {number} does not agree with its checksum")
-                name, started, meta = str(name), started if isinstance(started, float) else 0.0, None
-            alive = end_total is None and number in self._live
-            if end_total is None or checksum(number, ended, status, batches, end_meta) != end_total:
-                if end_total is not None:
-                    self._damage(f"the end of run {number} does not agree with its checksum")
-                ended = status = end_meta = None
-            if graph is None or name == graph:
-                found.append(RunRow(number, name, started, meta, ended, status, end_meta, alive))
-        return found
+        return self._log.runs(graph)
 
     def batches(self, run: int) -> Iterator[Batch]:
         """Read what a run committed, in order; a batch that is damaged or missing is reported and comes without body."""
-        first = run << SEQUENCE
-        last = self._db.rows("SELECT max(id) FROM batches WHERE id >= ? AND id < ?", (first, first + (1 << SEQUENCE)))[0][0]
-        said = self._db.rows("SELECT batches FROM runs WHERE number = ?", (run,))
-        count = max(0 if last is None else last - first + 1, said[0][0] if said and isinstance(said[0][0], int) else 0)
-        for id in range(first, first + count):
-            rows = self._db.rows_for("SELECT first, versions, time, body, sum FROM batches WHERE id IN ({keys})", [id])
-            number, versions, when, body, total = rows[0] if rows else (0, 0, 0.0, None, None)
-            if checksum(id, number, versions, when, body) == total:
-                yield Batch(number, versions, when, body)
-                continue
-            self._damage(f"batch {id - first} of run {run} " + ("does not agree with its checksum" if rows else "is missing"))
-            whole = isinstance(number, int) and isinstance(versions, int) and isinstance(when, float)
-            yield Batch(number, versions, when, None) if whole else Batch(0, 0, 0.0, None)
+        return self._log.batches(run)
 
     @property
     def generation(self) -> int:
@@ -331,24 +280,12 @@ class Journal:
     def delete(self, runs: Iterable[int]) -> list[int]:
         """Delete runs with their batches, and say which; those that still go on are left."""
         self._need_writable()
-        with self._db.transaction("delete runs") as db:
-            gone = [run for run in runs if run not in self._live]
-            for run in gone:
-                db.execute("DELETE FROM batches WHERE id >= ? AND id < ?", (run << SEQUENCE, (run + 1) << SEQUENCE))
-                db.execute("DELETE FROM runs WHERE number = ?", (run,))
-        return gone
+        return self._log.delete(runs)
 
     def strip(self, run: int, meta: bytes) -> None:
         """Delete what a run committed, and leave its meta to those whose results it made: a run of no graph."""
         self._need_writable()
-        with self._db.transaction("clean up") as db:
-            started, ended, status, end_meta, total = db.execute(
-                "SELECT started, ended, status, end_meta, end_sum FROM runs WHERE number = ?", (run,)
-            ).fetchone()
-            db.execute("DELETE FROM batches WHERE id >= ? AND id < ?", (run << SEQUENCE, (run + 1) << SEQUENCE))
-            sql = "UPDATE runs SET graph = '', meta = ?, sum = ?, batches = 0, end_sum = ? WHERE number = ?"
-            end = None if total is None else checksum(run, ended, status, 0, end_meta)
-            db.execute(sql, (meta, checksum(run, "", started, meta), end, run))
+        self._log.strip(run, meta)
 
     def gc(self, keep_results: Container[int], keep_blobs: Container[bytes], generation: int) -> Freed:
         """Remove results and blobs that are not to be kept, and files that nobody names.
@@ -360,8 +297,7 @@ class Journal:
         return collect(self._db, self._bodies, keep_results, keep_blobs, lambda: self._is_held(generation))
 
     def _is_held(self, generation: int) -> bool:
-        going = self._db.rows("SELECT number FROM runs WHERE end_sum IS NULL")
-        return self.generation != generation or any(number in self._live for (number,) in going)
+        return self.generation != generation or self._log.goes_on()
 
     def check(self) -> int:
         """Read everything there is and report what is damaged; gives the count."""
@@ -399,7 +335,7 @@ class Journal:
             with self._db.transaction(doing) as db:
                 yield db
                 sequences = dict(self._sequences)
-                firsts = self._write_batches(db, sequences)
+                firsts = self._log.write(db, self._batches, sequences)
                 db.executemany("INSERT OR IGNORE INTO blobs (digest, body) VALUES (?, ?)", self._blobs.items())
                 fresh = self._write_results(db)
                 ids = self._reserve() if self._left - len(self._results) < BLOCK // 2 else range(0)
@@ -424,19 +360,6 @@ class Journal:
             db.execute("DELETE FROM fresh")
             fresh = 0
         return fresh
-
-    def _write_batches(self, db: sqlite3.Connection, sequences: dict[int, int]) -> list[int]:
-        firsts: list[int] = []
-        if self._batches:
-            now, first = time.time(), self._db.take("version", sum(versions for _, versions, _ in self._batches))
-            for run, versions, body in self._batches:
-                id = (run << SEQUENCE) + sequences[run]
-                total = checksum(id, first, versions, now, body)
-                db.execute("INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?)", (id, first, versions, now, total, body))
-                sequences[run] += 1
-                firsts.append(first)
-                first += versions
-        return firsts
 
     def _reserved(self) -> int:
         """Reserve a block of ids at once, as none is left, and give the first."""

@@ -875,6 +875,22 @@ def test_gc_removes_what_is_not_kept_and_nothing_else(place: Path | None) -> Non
         assert made.begin("g", b"") == run + 1
 
 
+def test_a_run_that_is_stripped_keeps_only_what_tells_of_it(store: Path) -> None:
+    fill(store)
+    told = Told()
+    with Journal(store, on_damage=told) as made:
+        made.strip(1, b"less")
+        made.strip(77, b"no such run")
+        (run,) = made.runs()
+        assert (run.graph, run.meta, run.status, run.end_meta) == ("", b"less", "ok", b"end")
+        assert list(made.batches(1)) == []
+        assert told.lines == []
+        made._db.connection.execute("UPDATE runs SET status = 'bad'")
+        made.strip(1, b"less")
+        assert made.runs()[0].status is None  # what is damaged is not made good
+        assert told.lines == ["journal.sqlite: the end of run 1 does not agree with its checksum"]
+
+
 def test_gc_gives_room_back(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upkeep, "SLICE", 300)
     with Journal(store) as made:
