@@ -15,10 +15,16 @@ import cpgraph
 
 ROWS = [
     ["errors", "events", "names"],  # words
-    ["digest", "pickles", "annotations", "models", "contents", "copies", "scalars", "documents", "rows", "data", "store"],  # values
+    [  # values
+        "digest", "pickles", "annotations", "models", "contents", "copies", "scalars", "documents", "rows",
+        "data", "store",
+    ],
     ["steps", "pipelines"],  # declare
     ["graph"],  # compile
-    ["packages", "code", "items", "reach", "functions", "kinds", "fingerprint", "disk", "locks", "database", "directory", "upkeep", "runlog", "journal"],  # remember
+    [  # remember
+        "packages", "code", "items", "reach", "functions", "kinds", "fingerprint", "disk", "locks",
+        "database", "directory", "upkeep", "runlog", "journal",
+    ],
     ["tracebacks", "execute", "crews", "parcels", "shipments", "workers", "processes", "executors", "schedule", "runs"],  # do
     ["explain", "render", "summary", "screen", "progress", "targets", "cli", "testing"],  # show
     ["__init__", "__main__"],  # the doors: imported by nobody
