@@ -21,8 +21,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cpgraph.contents import as_data
 from cpgraph.data import Loaded, load, plain, save
-from cpgraph.digest import digest
 from cpgraph.errors import DataError, StorageError
 from cpgraph.models import AUTO, File, auto_id, create, delete, model, update
 
@@ -403,8 +403,8 @@ def test_s15_r7_what_is_saved_is_read_again(
     free = [Free(id=key) for key in keys]
     save(path, {Everything: records, Free: free}, progress)
     found = load(path, [Everything, Free])
-    assert digest(list(found.records)) == digest([*records, *free])
-    assert digest(found.progress) == digest(progress)
+    assert as_data(list(found.records)) == as_data([*records, *free])
+    assert as_data(found.progress) == as_data(progress)
     assert (found.edited, found.removed, found.path) == (frozenset(), frozenset(), str(path))
 
 
