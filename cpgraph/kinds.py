@@ -35,7 +35,7 @@ SETTINGS: Final = tuple(_SETTINGS_OF_FIELDS.split())
 # What Python itself keeps in a class, or what follows from its other parts.
 _KEPT_BY_PYTHON: Final = """__module__ __qualname__ __name__ __doc__ __dict__ __weakref__ __annotations__ __annotate__
     __annotate_func__ __annotations_cache__ __firstlineno__ __static_attributes__ __classdictcell__ __type_params__
-    __abstractmethods__ _abc_impl __parameters__ __orig_bases__ __match_args__ _is_protocol _is_runtime_protocol
+    __abstractmethods__ __slotnames__ _abc_impl __parameters__ __orig_bases__ __match_args__ _is_protocol _is_runtime_protocol
     __protocol_attrs__ __non_callable_proto_members__ __attrs_attrs__ __attrs_own_setattr__ __attrs_props__
     __dataclass_fields__ __dataclass_params__"""
 NOT_MEMBERS: Final = frozenset(_KEPT_BY_PYTHON.split())
@@ -125,7 +125,11 @@ def _plain(value: Any) -> Any:
 
 
 def _method(content: Content, method: MethodType) -> bytes:
-    return b"method" + content.encode(method.__func__) + content.value(method.__self__, f"{content.item.name} (self of a method)")
+    return (
+        b"method"
+        + content.encode(method.__func__)
+        + content.value(method.__self__, f"an instance of {qualified_name(type(method.__self__))}")
+    )
 
 
 def _module(content: Content, module: ModuleType) -> bytes:
