@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -352,8 +353,6 @@ def _answering(alone: bool) -> Iterator[Callable[..., None]]:
 
     def answer(facts: Callable[[], Any] | None, text: str = "") -> None:
         if alone and facts is not None:
-            import json
-
             text = json.dumps(facts(), ensure_ascii=False, default=str)
         if kept >= 0:
             out.flush()

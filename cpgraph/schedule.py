@@ -54,11 +54,12 @@ UNASKED_RETRIES: Final = 10  # how often Retry is honoured where retries= says n
 
 @attrs.frozen
 class Settings:
-    """How a run is to be driven."""
+    """How a run is to be driven. at_once: commit and report each node before the next is handed out, so that tests can tell."""
 
     executor: Any = "threads"
     concurrency: int | None = None
     stop: threading.Event | None = None
+    at_once: bool = False
 
 
 class Lane:
@@ -141,6 +142,8 @@ class Schedule:
                 lane.executor.close(wait=self.interrupts < 2 and not lane.executor.hanging)
 
     def _turn(self) -> bool:
+        if self.settings.at_once:
+            self.ledger.commit()
         if not self.stopping:
             self._look_up_ready()
             self._open_fresh()

@@ -18,7 +18,7 @@ from types import ModuleType
 from cpgraph.errors import CpgraphError, nearest
 from cpgraph.graph import Graph
 from cpgraph.launch import importing
-from cpgraph.tracebacks import text_of, told
+from cpgraph.tracebacks import HERE, text_of, told
 
 __all__ = ["TargetError", "find_graph"]
 
@@ -83,8 +83,8 @@ def _load_file(path: Path) -> ModuleType:
         raise TargetError(f"{path} {what}", mend="name a Python file, such as orders.py, or a module, such as shop.orders:graph.")
     path = path.resolve()
     known = sys.modules.get(name)
-    if known is not None and getattr(known, "__file__", None) != str(path):
-        taken = getattr(known, "__file__", None) or "a module that is built in"
+    if name in sys.stdlib_module_names or (known is not None and getattr(known, "__file__", None) != str(path)):
+        taken = getattr(known, "__file__", None) or "of the standard library"
         raise TargetError(f"{path.name} has the name of a module that is loaded already", {"module": taken}, "rename the file.")
     spec = spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -138,7 +138,13 @@ def _importing(path: str, shown: str) -> Iterator[None]:
 
 
 def _refused(shown: str, error: Exception) -> TargetError:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith((HERE, "<frozen ")):
+        trace = trace.tb_next
+    error.__traceback__ = trace
     text, place = told(error)
+    if isinstance(error, SyntaxError) and error.filename:
+        place = f"{error.filename}:{error.lineno}"
     refused = TargetError(f"{shown} cannot be imported: {text_of(error)}", {"at": place} if place else None)
     refused.traceback = text
     return refused
