@@ -33,6 +33,8 @@ def lay_out(source: str, format: str) -> bytes:
         for said, program in ladder:
             try:
                 return make(program, source)
+            except _Unknown as error:
+                broken.setdefault(said, str(error))
             except _Broken as error:
                 broken[said] = str(error)
                 _log(said, str(error))
@@ -74,6 +76,10 @@ class _Broken(Exception):
     """A rung that does not hold."""
 
 
+class _Unknown(_Broken):
+    """A rung that does not know the format; that is no news."""
+
+
 def _run(program: str, source: str, format: str, *options: str) -> bytes:
     import subprocess
 
@@ -87,7 +93,8 @@ def _run(program: str, source: str, format: str, *options: str) -> bytes:
         raise _Broken(error.strerror or str(error)) from None
     if done.returncode or not done.stdout:
         said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise _Broken(said[-1] if said else f"exit status {done.returncode}, nothing said")
+        text = said[-1] if said else f"exit status {done.returncode}, nothing said"
+        raise _Unknown(text) if "not recognized" in text else _Broken(text)
     return done.stdout
 
 
