@@ -15,8 +15,10 @@ from cpgraph.digest import digest
 from cpgraph.errors import CpgraphError
 from cpgraph.instances import Asker, Instance, World
 from cpgraph.models import AUTO, check_update, wrong_id
-from cpgraph.ranks import Rank, node_earlier
+from cpgraph.ranks import Rank
 from cpgraph.store import Row, State, Table, Write, fold, not_found
+
+ENOUGH = 200  # conflicts of one write that are followed up
 
 __all__ = ["Applied", "Conflict", "Effect", "apply", "check", "derived_id", "value_of_changes"]
 
@@ -227,31 +229,26 @@ def _get(record: Any, name: str) -> Any:
 
 
 def _unordered(asker: Asker, row: Row, effect: Effect) -> list[tuple[str, Write]]:
-    """Find the writes this one conflicts with, one per field, latest first; what is before a seen write is settled."""
+    """Find the writes this one conflicts with, latest first; what is before a write that is seen is settled."""
     met: list[tuple[str, Write]] = []
-    pending = None if effect.kind == "delete" else set(effect.fields)
+    pending = fields_met(row) if effect.kind == "delete" else set(effect.fields)
     for write in reversed(row.writes):
-        if write.kind == "create":
+        if write.kind == "create" or (write.kind == effect.kind == "delete"):
             continue
-        seen = asker.sees(write)
-        if write.kind == "delete" or pending is None:
-            shared = ["*"]
-        else:
-            shared = sorted(pending & write.fields.keys())
+        shared = pending if write.kind == "delete" else pending & write.fields.keys()
         if not shared:
             continue
-        if not seen:
-            met.extend((field, write) for field in shared)
-        if pending is None or shared == ["*"]:
-            if seen:
+        if asker.sees(write):
+            pending = pending - shared
+            if not pending:
                 break
-            continue
-        pending -= set(shared)
-        if not pending:
-            break
+        else:
+            met.extend((field, write) for field in sorted(shared))
+            if len(met) > ENOUGH:
+                break
     return met
 
 
-def first_in_order(conflict: Conflict) -> bool:
-    """Tell whether the node that met the conflict is the one first in graph order."""
-    return node_earlier(conflict.unit, conflict.instance.chain, conflict.other_unit, conflict.other_instance.chain)
+def fields_met(row: Row) -> set[str]:
+    """Give the fields of a record that were written."""
+    return {name for write in row.writes if write.kind == "update" for name in write.fields}

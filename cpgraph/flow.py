@@ -400,8 +400,15 @@ class Flow:
         return "beside"
 
     def _home(self, fan: Fan, write: Write) -> tuple[Place, Instance] | None:
-        """Give the smallest part that holds both the `each` and the creator; None for the `each` itself."""
+        """Give the smallest part that holds both the `each` and the creator; None for the `each` itself.
+
+        A creator that came late itself is held by its own home.
+        """
         place = self.compiled.smallest(fan.scope.place, self.units[write.unit].place)
+        around = {id(inner) for inner in fan.instance.chain}
+        for inner in write.instance.chain:
+            if inner.home is not None and id(inner) not in around and inner.home[0].depth < place.depth:
+                place = inner.home[0]
         if place is fan.scope.place:
             return None
         if place.inner is not None:
@@ -505,8 +512,13 @@ class Flow:
         self._end_all([self.units[index] for index in instance.scope.units], instance, how, cause)
 
     def _end_all(self, units: Sequence[Unit], instance: Instance, how: int, cause: Cause) -> None:
-        """End units, the last first, so that none of them is started by the end of one before it."""
-        self._stack.extend((unit, instance, how, cause) for unit in units if not instance.ended[unit.slot])
+        """End units, the last first; they are marked, so that none of them is started by the end of another one."""
+        left = [unit for unit in units if not instance.ended[unit.slot]]
+        if instance.marks is None:
+            instance.marks = {}
+        for unit in left:
+            instance.marks.setdefault(unit.slot, (how, cause))
+        self._stack.extend((unit, instance, how, cause) for unit in left)
         self._run()
 
     def _dead_start(self, unit: Unit, instance: Instance, how: int, cause: Cause) -> None:

@@ -14,7 +14,6 @@ import attrs
 
 from cpgraph import data as records_data
 from cpgraph.compile import STEP, Compiled, Unit
-from cpgraph.conflicts import conflict_failures
 from cpgraph.contents import looked_up
 from cpgraph.digest import qualified_name
 from cpgraph.errors import CpgraphError, StorageError, nearest
@@ -157,7 +156,7 @@ class _Launch:
         except StorageError as error:
             error.run = self._run(journal, row, schedule)
             raise
-        conflicts, errors = conflict_failures(schedule)
+        conflicts, errors = schedule.conflicts.failures()
         ledger = schedule.ledger
         bad = ledger.counts[2] or ledger.counts[3] or conflicts or ledger.part_failures
         status = "interrupted" if not finished else "failed" if bad else "ok"
@@ -383,14 +382,14 @@ class _Launch:
         if resumed is not None:
             return f"resume {self.compiled.name}: {resumed.text}; {where}"
         text = f"run {self.compiled.name}: {where}"
-        if last is not None and last.row.meta is not None and last.meta["kind"] == "resume":
-            count, seconds = last.kept_by_other_code(
-                {name: found.digest.hex() for name, found in fingerprints.items()}, _Metas(journal).fingerprint_of
-            )
-            if count:
-                return f"{text}; {count} results that the last resume kept are of other code and are computed now (about {seconds:.3g} s): resume would keep them"
+        if self.compiled.models and self.order.data in (None, UNSET) and self.order.default_data is None:
+            text += "; no data given, so there are no records (run remembers results, resume remembers everything)"
         if last is not None:
-            return f"{text}; run takes what is as the code and the data are now, resume carries on from run {last.row.number}"
+            now = {name: found.digest.hex() for name, found in fingerprints.items()}
+            count, seconds = last.of_other_code(now, _Metas(journal).fingerprint_of)
+            if count:
+                text += f"; {count:,} results of run {last.row.number} are of other code and are computed anew"
+                text += f" (about {seconds:.3g} s): resume would keep them"
         return text
 
 

@@ -25,7 +25,8 @@ from typing import Any, Final
 import attrs
 
 from cpgraph.commits import Conflict, apply, check, value_of_changes
-from cpgraph.compile import Place, Scope, Unit
+from cpgraph.compile import Scope, Unit
+from cpgraph.conflicts import Conflicts, part_of
 from cpgraph.contents import met
 from cpgraph.copies import isolated
 from cpgraph.errors import Retry
@@ -36,7 +37,7 @@ from cpgraph.fanout import items_of
 from cpgraph.flow import Flow
 from cpgraph.gates import Concurrency, Gate, Gates, Rate
 from cpgraph.inputs import Deleted, Inputs
-from cpgraph.instances import BLOCKED, CLOSED, FAILED, OK, Asker, Fan, Instance, World
+from cpgraph.instances import CLOSED, FAILED, OK, Asker, Fan, Instance, World
 from cpgraph.journal import Journal
 from cpgraph.ledger import BLOCKED_END, CACHED, CLOSED_END, COMMIT_NODES, COMPUTED, FAILED_END, Ledger
 from cpgraph.nodes import Node, Result, Results, moved_inputs, node_id
@@ -115,7 +116,7 @@ class Schedule:
         self.tokens = itertools.count()
         self.ledger = Ledger(journal, run, world, stream)
         self.tellings = Tellings(stream, world)
-        self.conflicts: dict[tuple[int, int, str, Any, str], list[Conflict]] = {}
+        self.conflicts = Conflicts(world)
         self.stopping = False
         self.interrupts = 0
 
@@ -647,26 +648,12 @@ class Schedule:
         return extra or None
 
     def _conflict(self, conflict: Conflict) -> None:
-        """Fail the smallest part that holds both nodes; a late record's is held by its home at the least (C2, E2)."""
-        one, other = conflict.instance, conflict.other_instance
-        place = self.compiled.smallest(self.compiled.units[conflict.unit].place, self.compiled.units[conflict.other_unit].place)
-        shared = 0
-        for mine, theirs in zip(one.chain, other.chain, strict=False):
-            if mine is not theirs:
-                break
-            shared += 1
-        for inner in (*one.chain[shared:], *other.chain[shared:]):
-            if inner.scope.level <= self.world.common[one.scope.index][other.scope.index]:
-                place = _larger(place, inner.scope.place)
-            if inner.home is not None:
-                place = _larger(place, inner.home[0])
-        inside = place.inner is not None and self.compiled.scopes[place.inner].level <= shared
-        at = one.around(self.compiled.scopes[place.inner if inside and place.inner is not None else place.scope].level)
-        if inside:
+        place, at, copy = part_of(self.world, conflict)
+        if copy:
             at.failed = True
         else:
             self.flow.force(place, at)
-        self.conflicts.setdefault((place.index, id(at), conflict.model, conflict.id, conflict.field), []).append(conflict)
+        self.conflicts.add(conflict, place, at)
 
     def _fail(self, node: Node, outcome: Outcome) -> None:
         unit, instance = node.unit, node.instance
@@ -831,11 +818,6 @@ class Schedule:
                     seen.update((instance.key[-1], None) for instance in fan.ordered())
                 found[scope] = list(seen)
         return found
-
-
-def _larger(one: Place, other: Place) -> Place:
-    """Give that of two parts, one of which holds the other, which holds it."""
-    return one if one.depth <= other.depth else other
 
 
 def void(*args: object) -> None:
