@@ -44,20 +44,20 @@ class Last:
                 found.add((unit.scope, entry.key))
         return frozenset(found)
 
-    def kept_by_other_code(self, now: Mapping[str, str], fingerprint_of: Callable[[int, int], str]) -> tuple[int, float]:
+    def of_other_code(self, now: Mapping[str, str], fingerprint_of: Callable[[int, int], str]) -> tuple[int, float]:
         """Count results of this run that are of other code than now, and the seconds they took."""
-        entries = [entry for entry in self.line if entry.ended == "cached"]
+        kept = self.meta["kind"] == "resume"  # else all are of the code that the run had
+        edited = {unit for unit, step in self.line.steps.items() if now.get(step.name, step.fingerprint) != step.fingerprint}
+        if not kept and not edited:
+            return 0, 0.0
+        entries = [entry for entry in self.line if entry.ended in ("computed", "cached") and (kept or entry.unit in edited)]
         heads = self.line.heads(entries)
         count, seconds = 0, 0.0
         for entry in entries:
-            head = heads.get(entry.result)
-            step = self.line.steps.get(entry.unit)
-            if (
-                head is not None
-                and step is not None
-                and step.name in now
-                and fingerprint_of(head.run, head.unit) != now[step.name]
-            ):
+            head, step = heads.get(entry.result), self.line.steps.get(entry.unit)
+            if head is None or step is None or step.name not in now:
+                continue
+            if fingerprint_of(head.run, head.unit) != now[step.name]:
                 count += 1
                 seconds += head.seconds
         return count, seconds

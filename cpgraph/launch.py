@@ -52,7 +52,7 @@ def silent(line: str, schedule: Schedule) -> Iterator[Callable[[Run], None]]:
 class Order:
     """What a run is asked to do. `start`: what a resume goes on from; UNSET means this is a run.
 
-    `report`: is given the first line and the schedule, is entered while the run goes on, and gives what takes it when it has ended.
+    `report` is given the first line and the schedule; it is entered while the run goes on, and gives what takes it in the end.
     """
 
     compiled: Compiled
@@ -388,8 +388,8 @@ class _Launch:
             now = {name: found.digest.hex() for name, found in fingerprints.items()}
             count, seconds = last.of_other_code(now, _Metas(journal).fingerprint_of)
             if count:
-                text += f"; {count:,} results of run {last.row.number} are of other code and are computed anew"
-                text += f" (about {seconds:.3g} s): resume would keep them"
+                took = f"they took {seconds:.3g} s"
+                text += f"; {count:,} results of run {last.row.number} are of other code than now ({took}): resume would keep them"
         return text
 
 

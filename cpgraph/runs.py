@@ -478,7 +478,8 @@ class Run:
             for error in (f.error for f in self.failures)
         ]
         if errors:
-            raise ExceptionGroup(f"{len(errors)} failures in run {self.number} of {self.graph}", errors)
+            count = f"{len(errors)} failure{'s' if len(errors) > 1 else ''}"
+            raise ExceptionGroup(f"{count} in run {self.number} of {self.graph}", errors)
 
     @cached_property
     def hints(self) -> list[Hint]:
