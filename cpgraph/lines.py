@@ -101,12 +101,17 @@ class Line:
     """The committed entries of one run, as far as they can be read."""
 
     def __init__(
-        self, journal: Journal, number: int, meta: Mapping[str, Any], classes: Mapping[str, type | None], plain: bool = False
+        self,
+        journal: Journal,
+        number: int,
+        meta: Mapping[str, Any],
+        classes: Mapping[str, type] | None = None,
+        plain: bool = False,
     ) -> None:
         self.journal = journal
         self.number = number
         self.meta = meta
-        self.classes = classes
+        self._given = classes or {}
         self.plain = plain
         self.steps: dict[int, StepMeta] = {unit: StepMeta(**fields) for unit, fields in meta["steps"].items()}
         self.scopes: list[ScopeMeta] = [ScopeMeta(**fields) for fields in meta["scopes"]]
@@ -119,11 +124,13 @@ class Line:
         cls, journal: Journal, number: int, packed: bytes, plain: bool = False, classes: Mapping[str, type] | None = None
     ) -> Line:
         """Read a run's meta; the user's classes are those given, or are imported."""
-        meta = loads_plain(packed)
-        found: dict[str, type | None] = {}
-        for name, qualified in meta["models"].items():
-            found[name] = None if plain else (classes or {}).get(name) or resolve(*qualified.split(":", 1))
-        return cls(journal, number, meta, found, plain)
+        return cls(journal, number, loads_plain(packed), classes, plain)
+
+    @cached_property
+    def classes(self) -> dict[str, type | None]:
+        """Give the models of the records, imported when a record is first asked for; None for what is read plain."""
+        named = self.meta["models"].items()
+        return {name: None if self.plain else self._given.get(name) or resolve(*model.split(":", 1)) for name, model in named}
 
     # Entries, as columns
 
@@ -235,7 +242,7 @@ class Line:
 
     def base_records(self) -> Records:
         """Give the records the line began with."""
-        records = Records(dict(self.classes))
+        records = Records(self.classes)
         records.begin_plain(self.initial())
         return records
 

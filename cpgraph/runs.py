@@ -50,12 +50,17 @@ class Failure:
 
     node: str
     step: str
-    record: Any
     error: BaseException
     traceback: str
     attempts: int
     kind: str
     place: str
+    _record: Callable[[], Any] = attrs.field(repr=False, eq=False)
+
+    @property
+    def record(self) -> Any:
+        """The record as it came in, or the item's id; None without."""
+        return self._record()
 
     def __str__(self) -> str:
         return f"{self.node}: {self.kind}: {self.error}"
@@ -458,18 +463,20 @@ class Run:
             if entry.ended == "failed":
                 kept = self.failure_meta(entry)
                 step = self.line.steps.get(entry.unit)
-                found.append(self._failure(kept, step.name if step else names.get(entry.unit, ""), self.record_of(entry)))
-        found.extend(self._failure(kept, kept["step"], None) for kept in self.end_meta.get("conflicts", ()))
+                found.append(
+                    self._failure(kept, step.name if step else names.get(entry.unit, ""), partial(self.record_of, entry))
+                )
+        found.extend(self._failure(kept, kept["step"], lambda: None) for kept in self.end_meta.get("conflicts", ()))
         order = self.end_meta.get("failure_order")
         if order:
             places = {node: place for place, node in enumerate(order)}
             found.sort(key=lambda failure: places.get(failure.node, len(places)))
         return Failures(found)
 
-    def _failure(self, kept: Mapping[str, Any], step: str, record: Any) -> Failure:
+    def _failure(self, kept: Mapping[str, Any], step: str, record: Callable[[], Any]) -> Failure:
         node = kept["node"]
         error = self._memory.errors.get(kept.get("error_id", node)) or rebuilt_error(kept["type"], kept["text"])
-        return Failure(node, step, record, error, kept["traceback"], kept["attempts"], kept["type"], kept["place"])
+        return Failure(node, step, error, kept["traceback"], kept["attempts"], kept["type"], kept["place"], record)
 
     def raise_for_failures(self) -> None:
         """Raise an `ExceptionGroup` of all failures' errors, if there are any."""
