@@ -15,6 +15,7 @@ import ast
 import linecache
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import lru_cache
 from importlib.util import decode_source
 from textwrap import dedent
 from types import CodeType
@@ -24,13 +25,14 @@ import attrs
 
 from cpgraph.digest import Walk, digest_many
 
-__all__ = ["Lookup", "Source", "Sources", "code_form", "names_in", "tree_form"]
+__all__ = ["ITERABLE_COROUTINE", "Lookup", "Source", "Sources", "code_form", "names_in", "tree_form"]
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 COMPREHENSIONS: Final = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 SEES_LOCALS: Final = frozenset({"eval", "exec", "locals", "vars", "dir"})  # code that calls one of these can tell local names
-HAS_DOCSTRING: Final = 0x4000000  # the flag, as of Python 3.13
+HAS_DOCSTRING: Final = 0x4000000  # a flag, as of Python 3.13
+ITERABLE_COROUTINE: Final = 0x100  # a flag that a decorator sets
 NOT_CODE: Final = frozenset({"ctx", "kind", "type_comment"})
 
 
@@ -414,7 +416,7 @@ class _Constants(Walk):
     def identity(self, code: CodeType) -> bytes:
         import dis
 
-        flags = code.co_flags & ~HAS_DOCSTRING
+        flags = code.co_flags & ~(HAS_DOCSTRING | ITERABLE_COROUTINE)
         counts = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, flags)
         names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
         parts = [self.encode((counts, names)), code.co_exceptiontable]
@@ -477,15 +479,18 @@ class _File:
 
 
 def _read(path: str, space: dict[str, Any]) -> _File | None:
-    """Read and compile a file; None if there is none, or none that compiles."""
+    """Read and compile a file; None if there is none."""
     source: str | bytes
     try:
         with open(path, "rb") as file:
             source = file.read()
     except (OSError, ValueError):
         source = "".join(linecache.getlines(path, space))  # what a notebook or a zip file has
-    if not source:
-        return None
+    return _compiled(path, source) if source else None
+
+
+@lru_cache(maxsize=32)
+def _compiled(path: str, source: str | bytes) -> _File:
     try:
         tree = ast.parse(source)
         module = compile(tree, path, "exec", dont_inherit=True)
@@ -511,7 +516,7 @@ def _pairs(module: CodeType, tree: ast.Module) -> Iterator[tuple[CodeType, Funct
         waiting += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
         found = trees.get((code.co_name, code.co_firstlineno), [])
         if len(found) > 1:
-            found = sorted((node for node in found if _within(code, node)), key=lambda node: (node.lineno, -node.col_offset))[-1:]
+            found = sorted((node for node in found if _within(code, node)), key=lambda node: (node.lineno, node.col_offset))[-1:]
         if found:
             yield code, found[0]
 

@@ -9,15 +9,25 @@ import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from importlib.util import find_spec, resolve_name
-from types import BuiltinFunctionType, FunctionType, ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
-from cpgraph.code import code_form, names_in, tree_form
+from cpgraph.code import ITERABLE_COROUTINE, code_form, names_in, tree_form
 from cpgraph.digest import digest
 from cpgraph.items import Item
 from cpgraph.names import main_name, qualified_name
 from cpgraph.packages import Origin, Owner, origin_of_file, origin_of_module
-from cpgraph.reach import UNBOUND, Content, Walker, cells_of, is_users, name_of, origin_of_class, origin_of_function
+from cpgraph.reach import (
+    UNBOUND,
+    Content,
+    Walker,
+    cells_of,
+    is_users,
+    name_in_library,
+    name_of,
+    origin_of_class,
+    origin_of_function,
+)
 
 __all__ = ["annotations_of", "function"]
 
@@ -61,7 +71,7 @@ def _user_function(walker: Walker, item: Item) -> bytes:
         item.hints.append(("source", text, "put it in a file, or state its version=."))
     if form is None:
         form = code_form(code, lookup)
-    pieces = [b"function", form]
+    pieces = [b"coroutine" if code.co_flags & ITERABLE_COROUTINE else b"function", form]
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     item.signature = digest(names[code.co_posonlyargcount :])
     defaults = function.__defaults__ or ()
@@ -211,9 +221,9 @@ class _Globals:
                 given += 1
                 origin = origin_of_module(module.__name__)
                 if origin.owner is not Owner.USER and not isinstance(thing, ModuleType) and not is_users(thing):
-                    if isinstance(thing, FunctionType | BuiltinFunctionType | type):
+                    if isinstance(thing, FunctionType | type) or isinstance(getattr(thing, "__self__", None), ModuleType):
                         return self.content.encode(thing), given
-                    return self.content.named(origin, name), given
+                    return self.content.named(origin, name_in_library(thing) or name), given
             elif isinstance(thing, FunctionType) and attribute in thing.__dict__ and not attribute.startswith("__"):
                 thing, name = thing.__dict__[attribute], f"{qualified_name(thing)}.{attribute}"
                 given += 1

@@ -22,7 +22,7 @@ from cpgraph.functions import annotations_of, function
 from cpgraph.items import Item
 from cpgraph.names import qualified_name
 from cpgraph.packages import Owner, origin_of_module
-from cpgraph.reach import Content, Kind, Walker, handle, shown
+from cpgraph.reach import Content, Kind, Walker, handle, name_in_library, origin_of_class, shown
 
 __all__ = ["KINDS"]
 
@@ -39,6 +39,7 @@ _KEPT_BY_PYTHON: Final = """__module__ __qualname__ __name__ __doc__ __dict__ __
     __protocol_attrs__ __non_callable_proto_members__ __attrs_attrs__ __attrs_own_setattr__ __attrs_props__
     __dataclass_fields__ __dataclass_params__"""
 NOT_MEMBERS: Final = frozenset(_KEPT_BY_PYTHON.split())
+DERIVED: Final = ("__cpgraph", "__pydantic_core", "__pydantic_decorators", "__pydantic_serializer", "__pydantic_validator")
 DESCRIPTORS: Final = (MemberDescriptorType, GetSetDescriptorType)
 HEAP_TYPE: Final = 1 << 9  # the flag of a class that a class statement made
 _FACTORY: Final[Any] = attrs.Factory
@@ -60,7 +61,7 @@ def _user_class(walker: Walker, item: Item) -> bytes:
     item.file = str(getattr(sys.modules.get(cls.__module__), "__file__", ""))
     lines = []
     pieces = [b"class", content.encode(cls.__name__), content.encode(cls.__bases__), content.encode(type(cls))]
-    members = {name: value for name, value in vars(cls).items() if name not in NOT_MEMBERS and not name.startswith("__cpgraph")}
+    members = {name: value for name, value in vars(cls).items() if name not in NOT_MEMBERS and not name.startswith(DERIVED)}
     if issubclass(cls, Enum):
         members = {name: value for name, value in members.items() if name not in cls.__members__}
         members = {name: value for name, value in members.items() if not name.startswith("_") or _is_method(value)}
@@ -125,11 +126,11 @@ def _plain(value: Any) -> Any:
 
 
 def _method(content: Content, method: MethodType) -> bytes:
-    return (
-        b"method"
-        + content.encode(method.__func__)
-        + content.value(method.__self__, f"an instance of {qualified_name(type(method.__self__))}")
-    )
+    kept = name_in_library(method)
+    if kept:
+        return content.named(origin_of_class(type(method.__self__)), kept)
+    bound = content.value(method.__self__, f"an instance of {qualified_name(type(method.__self__))}")
+    return b"method" + content.encode(method.__func__) + bound
 
 
 def _module(content: Content, module: ModuleType) -> bytes:
@@ -165,8 +166,10 @@ def _extension(walker: Walker, item: Item) -> bytes:
 
 
 def _builtin(content: Content, function: Any) -> bytes | None:
-    if function.__self__ is not None and not isinstance(function.__self__, ModuleType):
-        return None  # a method: by what it is bound to
+    """Write a compiled function."""
+    if getattr(function, "__self__", None) is not None and not isinstance(function.__self__, ModuleType):
+        kept = name_in_library(function)
+        return content.named(origin_of_class(type(function.__self__)), kept) if kept else None  # else by what it is bound to
     origin = origin_of_module(function.__module__)
     if origin.owner is Owner.USER:
         return content.need(function, qualified_name(function), "extension", _extension)
@@ -204,5 +207,6 @@ KINDS: Final[Mapping[type | str, Kind]] = {
     set: _set,
     frozenset: _set,
     type(os.environ): lambda content, value: b"P" + content.encode("environ"),
+    "cython:cython_function_or_method": _builtin,
     "logging:Logger": handle,  # by name: its module may not be loaded
 }

@@ -19,8 +19,8 @@ from cpgraph.items import Item
 from cpgraph.names import main_name, qualified_name
 from cpgraph.packages import Origin, Owner, origin_of_file, origin_of_module
 
-__all__ = ["UNBOUND", "Build", "Content", "Kind", "Walker", "cells_of", "handle", "is_users", "name_of", "shown"]
-__all__ += ["origin_of_class", "origin_of_function"]
+__all__ = ["UNBOUND", "Build", "Content", "Kind", "Walker", "cells_of", "handle", "is_users", "name_in_library"]
+__all__ += ["name_of", "origin_of_class", "origin_of_function", "shown"]
 
 Build = Callable[["Walker", Item], bytes]  # gives an item's shape
 Kind = Callable[["Content", Any], "bytes | None"]  # writes a thing into what mentions it; None: as a value
@@ -52,7 +52,11 @@ class Walker:
     def build(self) -> None:
         while self.waiting:
             item, build = self.waiting.pop()
-            item.shape = build(self, item)
+            try:
+                item.shape = build(self, item)
+            except Exception as error:  # what the user's objects may raise when they are looked at
+                item.unseen.append(f"{item.name} cannot be looked at: {type(error).__name__}: {error}")
+                item.shape = digest(qualified_name(type(item.thing)))
 
     def package(self, origin: Origin) -> Item:
         """Give the item of a library: its version stands for its code."""
@@ -69,7 +73,7 @@ class Walker:
 
     def kind_of(self, cls: type) -> Kind | None:
         if cls not in self.kinds:
-            rows = (self.table.get(base) or self.table.get(qualified_name(base)) for base in cls.__mro__)
+            rows = (self.table.get(base) or self.table.get(_general_name(base)) for base in cls.__mro__)
             self.kinds[cls] = next(filter(None, rows), None)
         return self.kinds[cls]
 
@@ -163,6 +167,10 @@ def origin_of_class(cls: type) -> Origin:
     return origin_of_module(module if isinstance(module, str) else None)
 
 
+def _general_name(cls: type) -> str:
+    return f"cython:{cls.__qualname__}" if str(cls.__module__).startswith("_cython_") else qualified_name(cls)
+
+
 def name_of(function: FunctionType) -> str:
     """Name a function by its code: its own name may be copied from what it wraps."""
     module = function.__globals__.get("__name__")
@@ -187,10 +195,21 @@ UNBOUND: Final = object()
 def _constant(walker: Walker, item: Item) -> bytes:
     """Give the shape of a value."""
     item.text = shown(item.thing)
+    content = Content(walker, item)
     try:
-        return b"value" + Content(walker, item).encode(item.thing)
-    except RecursionError:
-        return b"value" + Content(walker, item).refused(item.thing, "it is nested too deep")
+        return b"value" + content.encode(item.thing)
+    except Exception as error:  # RecursionError, or whatever the user's objects raise when they are looked at
+        item.unseen.append(f"{item.name} cannot be looked into: {type(error).__name__}")
+        return b"value" + content.refused(item.thing, "")
+
+
+def name_in_library(method: Any) -> str | None:
+    """Name a method of an object that a library keeps for the whole process, handed out like a function: `random.choice`."""
+    cls = type(getattr(method, "__self__", None))
+    name = getattr(method, "__name__", "")
+    if origin_of_class(cls).owner is Owner.LIBRARY and getattr(sys.modules.get(cls.__module__), name, None) == method:
+        return f"{cls.__module__}:{name}"
+    return None
 
 
 def handle(content: Content, value: Any) -> bytes:

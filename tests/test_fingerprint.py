@@ -761,6 +761,78 @@ def test_n10_what_the_process_was_started_with_is_in_no_key(take: Take, monkeypa
     assert take(program).digest == before.digest
 
 
+def test_n10_random_generators_and_clocks_are_in_no_key(load: Callable[..., ModuleType]) -> None:
+    program = """
+    import random, time
+    import numpy
+    from random import choice, random as draw
+    from numpy.random import default_rng, rand
+    from time import time as now
+    from datetime import datetime
+
+    def step(x):
+        drawn = random.random(), choice(x), draw(), numpy.random.rand(2), rand(2), default_rng(1)
+        return drawn, time.time(), now(), datetime.now()
+    """
+    rows = load(program)
+    before = Fingerprinter().fingerprint(rows.step)
+    rows.step([1])
+    assert Fingerprinter().fingerprint(rows.step) == before
+    assert [part.name for part in before.parts] == ["package numpy", "package python", "rows:step"]
+    assert before.digest != Fingerprinter().fingerprint(load(program.replace("choice(x)", "draw(x)")).step).digest
+
+
+def test_v6_a_seeded_generator_of_ones_own_counts_by_its_state(take: Take) -> None:
+    program = "import random\nmine = random.Random(1)\ndraw = mine.random\ndef step(x): return draw()\n"
+    assert take(program).digest == take(program).digest != take(program.replace("Random(1)", "Random(2)")).digest
+
+
+def test_arrays_patterns_and_their_methods_count_by_content(take: Take) -> None:
+    program = """
+    import numpy, re
+    _W, _R = numpy.arange(4), re.compile("a+")
+    match = _R.match
+    def step(x): return _W.sum(), match(x)
+    """
+    digests = {
+        take(program.replace(*edit)).digest for edit in [("", ""), ("arange(4)", "arange(5)"), ('"a+"', '"b+"'), (".sum", ".min")]
+    }
+    assert len(digests) == 4
+
+
+def test_a_value_that_cannot_be_looked_into_is_listed(take: Take) -> None:
+    program = """
+    class Odd:
+        def __reduce_ex__(self, protocol): raise RuntimeError("no")
+    class Odder(dict):
+        def items(self): raise RuntimeError("no")
+    ODD, ODDER = Odd(), Odder(a=1)
+    def step(x): return ODD, ODDER
+    """
+    found = take(program)
+    assert found.handles == ("rows:ODD (rows.Odd)", "rows:ODDER (rows.Odder)")
+    assert found.digest == take(program).digest
+
+
+def test_an_object_that_holds_its_own_methods(take: Take) -> None:
+    program = """
+    class Model:
+        def __init__(self): self.run = self.apply
+        def apply(self, x): return x
+    MODEL = Model()
+    run = MODEL.run
+    def step(x): return MODEL.run(x), run(x)
+    """
+    assert take(program).digest != take(program.replace("return x\n", "return -x\n")).digest
+
+
+def test_a_patched_method_counts(load: Callable[..., ModuleType]) -> None:
+    rows = load("class Model:\n    def apply(self, x): return x\ndef step(x): return Model().apply(x)\n")
+    before = Fingerprinter().fingerprint(rows.step)
+    rows.Model.apply = lambda self, x: -x
+    assert Fingerprinter().fingerprint(rows.step).digest != before.digest
+
+
 def test_a_value_that_contains_itself(take: Take) -> None:
     program = "TABLE = [1]\nTABLE.append(TABLE)\ndef step(x): return TABLE\n"
     assert take(program).digest != take(program.replace("[1]", "[2]")).digest
@@ -893,6 +965,41 @@ def test_k2_an_edited_file_does_not_pass_for_the_code_that_is_loaded(load: Calla
     again = importlib.reload(rows)
     assert Fingerprinter().fingerprint(again.step).digest not in (loaded.digest, edited.digest)
     assert Fingerprinter().fingerprint(again.step).hints == ()
+
+
+def test_k3_cells_of_a_notebook_have_a_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    import linecache
+
+    space: dict[str, Any] = {"__name__": "__main__"}
+
+    def cell(number: int, source: str) -> None:
+        name = f"<cell {number}>"
+        monkeypatch.setitem(linecache.cache, name, (len(source), None, source.splitlines(True), name))
+        exec(compile(source, name, "exec"), space)
+
+    cell(1, "def helper(x):\n    return x\n")
+    cell(2, "def step(x):\n    # the step\n    return helper(x)\n")
+    first = Fingerprinter().fingerprint(space["step"])
+    assert (first.hints, [part.line for part in first.parts]) == ((), [1, 1])
+    cell(3, "def helper(x):\n    'Once more.'\n    return x\n")
+    assert Fingerprinter().fingerprint(space["step"]).digest == first.digest
+    cell(4, "def helper(x):\n    return -x\n")
+    assert Fingerprinter().fingerprint(space["step"]).digest != first.digest
+
+
+def test_k2_lambdas_of_one_line_are_told_apart(load: Callable[..., ModuleType]) -> None:
+    rows = load("pair = [lambda x: x + 1, lambda x: x + 2, lambda: lambda x: x + 3]\n")
+    found = [Fingerprinter().fingerprint(function) for function in (*rows.pair, rows.pair[2]())]
+    assert len({fingerprint.digest for fingerprint in found}) == 4
+    assert all(not fingerprint.hints for fingerprint in found)
+
+
+def test_k2_a_generator_made_a_coroutine_is_found(load: Callable[..., ModuleType]) -> None:
+    rows = load("import types\n@types.coroutine\ndef step(x): yield x\n")
+    plain = load("def step(x): yield x\n")
+    made = Fingerprinter().fingerprint(rows.step)
+    assert made.hints == ()
+    assert made.digest != Fingerprinter().fingerprint(plain.step).digest
 
 
 def test_k2_a_file_that_no_longer_compiles_or_is_gone(load: Callable[..., ModuleType]) -> None:
