@@ -74,9 +74,10 @@ class Screen:
 
     _one: Final = threading.Lock()
 
-    def __init__(self, watched: Watched, stream: TextIO) -> None:
+    def __init__(self, watched: Watched, stream: TextIO, delay: float = DELAY) -> None:
         self._watched = watched
         self._stream = stream
+        self._delay = delay
         self._over = threading.Event()
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
@@ -106,7 +107,7 @@ class Screen:
         self._one.release()
 
     def _work(self) -> None:
-        if self._over.wait(DELAY):
+        if self._over.wait(self._delay):
             return
         try:
             self._draw_until_over()
@@ -213,10 +214,11 @@ class _Above:
         self._screen = screen
         self._stream = stream
         self._begun: dict[int, str] = {}  # lines that threads have not finished
-        self.closed = False
+        self._ended = False
+        _standing.append(self)
 
     def write(self, text: str) -> int:
-        if self.closed or type(text) is not str:  # of anything else the stream says what is wrong with it
+        if self._ended or type(text) is not str:  # of anything else the stream says what is wrong with it
             return self._stream.write(text)
         me = threading.get_ident()
         whole, newline, rest = (self._begun.pop(me, "") + text).rpartition("\n")
@@ -232,14 +234,15 @@ class _Above:
 
     def flush(self) -> None:
         text = self._begun.pop(threading.get_ident(), "")
-        if text and not self.closed:
+        if text and not self._ended:
             self._screen.above(self._stream, text)
         else:
             self._stream.flush()
 
     def end(self) -> None:
         """Hand on what is left, and from now on everything."""
-        self.closed = True
+        self._ended = True
+        _standing.remove(self)
         for text in self._begun.values():
             self._stream.write(text)
         self._begun.clear()
@@ -247,6 +250,19 @@ class _Above:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+_standing: Final[list[_Above]] = []
+
+
+def _end_in_child() -> None:
+    """Let a forked child print as ever: the thread that draws, and may hold the lock just now, is not there."""
+    for above in _standing:
+        above._ended = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_end_in_child)
 
 
 def _put_back(name: str, above: _Above) -> None:

@@ -11,9 +11,10 @@ import os
 import sys
 from collections.abc import Iterator
 from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 
 from cpgraph.errors import CpgraphError, nearest
 from cpgraph.graph import Graph
@@ -86,19 +87,27 @@ def _load_file(path: Path) -> ModuleType:
     if name in sys.stdlib_module_names or (known is not None and getattr(known, "__file__", None) != str(path)):
         taken = getattr(known, "__file__", None) or "of the standard library"
         raise TargetError(f"{path.name} has the name of a module that is loaded already", {"module": taken}, "rename the file.")
-    spec = spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise TargetError(f"{path.name} is not a Python file", mend="name a file that ends with .py.")
+    loader = _Script(name, str(path))
+    spec = spec_from_loader(name, loader)
+    assert spec is not None
     sys.path.insert(0, str(path.parent))
     module = module_from_spec(spec)
     sys.modules[name] = module
     try:
         with _importing(str(path), path.name):
-            spec.loader.exec_module(module)
+            loader.exec_module(module)
     except BaseException:
         sys.modules.pop(name, None)
         raise
     return module
+
+
+class _Script(SourceFileLoader):
+    """Compiles a script each time it is run, as Python does: an edit within the second counts, and nothing is left beside it."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        code: CodeType = self.source_to_code(self.get_data(self.path), self.path)
+        return code
 
 
 def _load_module(name: str) -> ModuleType:
