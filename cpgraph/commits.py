@@ -20,7 +20,7 @@ from cpgraph.store import Row, State, Table, Write, fold, not_found
 
 ENOUGH = 200  # conflicts of one write that are followed up
 
-__all__ = ["Applied", "Conflict", "Effect", "apply", "check", "derived_id", "value_of_changes"]
+__all__ = ["Applied", "Conflict", "Effect", "amended", "apply", "check", "derived_id", "value_of_changes"]
 
 
 @attrs.frozen
@@ -79,6 +79,26 @@ def value_of_changes(changes: Sequence[tuple[Any, ...]], shape: str, own: Any, n
             id = change[2]
             ids.append(own if change[1] is None else id)
     return ids[0] if shape == "change" else ids
+
+
+def amended(
+    changes: tuple[tuple[Any, ...], ...], edited: Mapping[tuple[str, Any], Mapping[str, Any] | None], node: str
+) -> tuple[tuple[Any, ...], ...]:
+    """Give a node's changes with what was edited by hand in a saved version, whoever creates it (rule R7).
+
+    A record is created as it was edited, and one that was taken out (None) is not.
+    """
+    found, same = [], True
+    for ordinal, change in enumerate(changes):
+        if change[0] == "create":
+            id = derived_id(node, ordinal) if change[2]["id"] is AUTO else change[2]["id"]
+            fields = edited.get((change[1], id), change[2])
+            same = same and fields is change[2]
+            if fields is None:
+                continue
+            change = change[0], change[1], {**fields, "id": id}, change[3]  # ids do not move up when one is left out
+        found.append(change)
+    return changes if same else tuple(found)
 
 
 def check(world: World, asker: Asker, own: Row | None, changes: Iterable[tuple[Any, ...]], node: str) -> list[Effect]:

@@ -1,7 +1,7 @@
 """Files as inputs and outputs: known by their path as written, and by their content (rule V4).
 
 Content is the truth. Size, times, inode and device only spare the hashing: a file is hashed again when one of them has changed,
-and as long as it was younger than two seconds when it was looked at, since it may have been written to once more in the same tick of
+and as long as it was younger than two seconds when it was looked at: it may have been written to once more in the same tick of
 its clock. Where a file is data and nobody has asked what is in it, it is its path: `as_data`.
 """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -11,17 +11,17 @@ import attrs
 from cpgraph.compile import Compiled
 from cpgraph.errors import CpgraphError
 from cpgraph.fingerprint import Fingerprint
-from cpgraph.journal import Journal, RunRow
+from cpgraph.journal import Journal, Row, RunRow
 from cpgraph.lines import Line
 from cpgraph.nodes import Kept
 from cpgraph.pickles import loads, loads_plain
-from cpgraph.results import read_head, write_head
+from cpgraph.results import ADOPTED, Taken, maker_of, read_head, write_head
 from cpgraph.runs import Run, Version
+from cpgraph.saves import read_saved
 from cpgraph.store import State
 
 __all__ = ["Last", "Resumed", "last_run", "resume_from"]
 
-ADOPTED = 1_000_000  # units of steps of another line whose results are taken over, in a run's meta
 
 
 class Last:
@@ -76,7 +76,11 @@ def last_run(journal: Journal, graph: str) -> Last | None:
 
 @attrs.define
 class Resumed:
-    """What is carried on: results by node, data and parameters if none are given, and what to say."""
+    """What is carried on: results by node, data and parameters if none are given, and what to say.
+
+    `taken` gives the results that were made elsewhere, by the units `adopted`. `lost` are parameters that were given and could
+    not be saved. `edited` are records that a node creates and that were edited by hand, or taken out (None), in a saved version.
+    """
 
     number: int | None
     text: str
@@ -85,28 +89,26 @@ class Resumed:
     source: tuple[str, Any]
     states: Callable[[Mapping[str, type]], list[State]] | None
     steps: Mapping[str, Mapping[str, Any]]
-    foreign: Journal | None = None
-    adopted: dict[int, dict[str, Any]] = attrs.field(factory=dict)
-    saved: list[tuple[tuple[str, tuple[Any, ...]], bytes, bytes | None]] = attrs.field(factory=list)
+    adopted: Mapping[int, Mapping[str, Any]] = attrs.field(factory=dict)
+    taken: Callable[[], Iterable[Taken]] | None = None
+    lost: Sequence[str] = ()
+    edited: Mapping[tuple[str, Any], Mapping[str, Any] | None] = attrs.field(factory=dict)
+    hints: Sequence[tuple[str, str, str]] = ()
 
     def adopt(self, journal: Journal, number: int) -> Kept:
-        """Take results of another journal, or of a saved version, over into this one."""
-        results = dict(self.kept.results)
-        units = {step["name"]: unit for unit, step in self.adopted.items()}
-        if self.foreign is not None:
-            rows = self.foreign.rows(list(results.values()))
-            for node, old in list(results.items()):
-                row = rows.get(old)
-                if row is None or node[0] not in units:
-                    del results[node]
-                    continue
-                head = attrs.evolve(read_head(row.head), run=number, unit=units[node[0]])
-                value = row.value if row.value is not None else self.foreign.value(old)
-                results[node] = journal.put(None, write_head(head), value)
-        for node, packed, value in self.saved:
-            head = attrs.evolve(read_head(packed), run=number, unit=units[node[0]])
-            results[node] = journal.put(None, write_head(head), value)
-        return attrs.evolve(self.kept, results=results)
+        """Take results that were made elsewhere over into this journal; where it is only read, they are kept beside it."""
+        if self.taken is None:
+            return self.kept
+        results: dict[tuple[str, tuple[Any, ...]], int] = {}
+        rows: dict[int, Row] = {}
+        for node, head, value in self.taken():
+            packed = write_head(attrs.evolve(head, run=number))
+            if journal.writable:
+                results[node] = journal.put(None, packed, value)
+            else:
+                results[node] = id = -1 - len(rows)
+                rows[id] = Row(id, packed, value, False)
+        return attrs.evolve(self.kept, results=results, rows=rows)
 
     def tell(
         self,
@@ -116,6 +118,8 @@ class Resumed:
         told: Callable[..., None],
     ) -> None:
         """Tell what changed in the graph's structure, and which steps outside of any record are kept by other code."""
+        for kind, text, mend in self.hints:
+            told(kind, text, mend)
         new = [name for name in compiled.steps if name not in self.steps]
         gone = [name for name in self.steps if name not in compiled.steps]
         if new and self.steps:
@@ -146,9 +150,7 @@ def resume_from(start: Any, journal: Journal, compiled: Compiled) -> Resumed:
     if isinstance(start, Version):
         return _from_version(start, journal)
     if isinstance(start, str | os.PathLike):
-        from cpgraph.saves import resume_saved
-
-        return resume_saved(os.fspath(start), compiled)
+        return _from_saved(os.fspath(start), compiled)
     if start is not None:
         raise CpgraphError(
             f"resume() cannot start from {start!r}", mend="give a version of a history, or the path of a saved one."
@@ -215,6 +217,8 @@ def _collect(
     """Take what a line completed, and where it failed, over what is there. Scopes are counted as in the newest line."""
     scopes = {step.name: step.scope for step in newest.steps.values()}
     names = {unit: step.name for unit, step in line.steps.items()}
+    done: set[tuple[int, tuple[Any, ...]]] = set()
+    bad: set[tuple[int, tuple[Any, ...]]] = set()
     for entry in line:
         if upto is not None and entry.version > upto:
             break
@@ -225,11 +229,13 @@ def _collect(
         scope = scopes.get(name, line.steps[entry.unit].scope)
         if entry.ended in ("computed", "cached"):
             results[node] = entry.result
-            if line is newest:
-                failed.discard((scope, entry.key))
+            done.add((scope, entry.key))
         elif entry.ended == "failed":
             results.pop(node, None)
-            failed.add((scope, entry.key))
+            bad.add((scope, entry.key))
+    if line is newest:
+        failed -= done
+    failed |= bad
 
 
 def _from_version(version: Version, journal: Journal) -> Resumed:
@@ -244,9 +250,7 @@ def _from_version(version: Version, journal: Journal) -> Resumed:
         and os.path.samefile(journal.directory, line.journal.directory)
     )
     steps = {step["name"]: step for step in run.meta["steps"].values()}
-    adopted = {} if same else {ADOPTED + index: {**step, "parts": b""} for index, step in enumerate(steps.values())}
-    if not same:
-        _take_makers(run, results, adopted)
+    adopted, taken = ({}, None) if same else _take(run, results)
     params = run.meta.get("params")
     body = line.journal.blob(params) if params else None
 
@@ -261,19 +265,51 @@ def _from_version(version: Version, journal: Journal) -> Resumed:
         ("records", None),
         states,
         steps,
-        None if same else line.journal,
         adopted,
+        taken,
     )
 
 
-def _take_makers(run: Run, results: Mapping[Any, int], adopted: dict[int, dict[str, Any]]) -> None:
-    """Let the taken-over results of each step be marked with the fingerprint that made them."""
-    rows = run.line.journal.rows(list(results.values()))
-    made: dict[str, str] = {}
-    for (name, _), result in results.items():
+def _take(run: Run, results: Mapping[tuple[str, tuple[Any, ...]], int]) -> tuple[dict[int, dict[str, Any]], Callable[[], Iterable[Taken]]]:
+    """Give the results of another directory for this one, and who made them: whatever ran there, they stay marked with that."""
+    journal = run.line.journal
+    rows = journal.rows(list(results.values()))
+    units: dict[tuple[int, int], int] = {}
+    adopted: dict[int, dict[str, Any]] = {}
+    for result in results.values():
         row = rows.get(result)
-        if row is not None:
-            head = read_head(row.head, plain=True)
-            made[name] = run.fingerprint_of(head.run, head.unit)
-    for step in adopted.values():
-        step["fingerprint"] = made.get(step["name"], step["fingerprint"])
+        maker = row and maker_of(row.head)
+        made = run.step_meta(*maker) if maker else {}
+        if maker and maker not in units and made:
+            units[maker] = unit = ADOPTED + len(units)
+            adopted[unit] = {**made, "parts": b""}
+
+    def taken() -> Iterator[Taken]:
+        for node, result in results.items():
+            row = rows.get(result)
+            unit = units.get(maker_of(row.head)) if row is not None else None
+            if row is None or unit is None:
+                continue
+            value = row.value if not row.large else journal.value(result)
+            if value is not None:
+                yield node, attrs.evolve(read_head(row.head), unit=unit), value
+
+    return adopted, taken
+
+
+def _from_saved(path: str, compiled: Compiled) -> Resumed:
+    saved = read_saved(path, compiled)
+    return Resumed(
+        None,
+        saved.text,
+        Kept({node: 0 for node, _, _ in saved.taken}, frozenset(), {}),
+        saved.params,
+        ("records", None),
+        lambda models: list(saved.states),
+        saved.steps,
+        saved.adopted,
+        lambda: saved.taken,
+        saved.lost,
+        saved.edited,
+        saved.hints,
+    )

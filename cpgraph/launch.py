@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import attrs
@@ -117,14 +118,8 @@ class _Launch:
         number = 0
         if not planning:
             number = journal.begin(compiled.name, dumps(meta))
-        kept = (
-            resumed.adopt(journal, number)
-            if resumed is not None and not planning
-            else resumed.kept
-            if resumed is not None
-            else None
-        )
-        metas = _Metas(journal)
+        kept = resumed.adopt(journal, number) if resumed is not None else None
+        metas = _Metas(journal, {number: meta})
         inputs = Inputs(world, params, self._defaults(params))
         results = Results(world, journal, fingerprints, kept, redo, metas.inputs_of)
         before = last.failed(compiled) if last is not None else frozenset()
@@ -136,6 +131,7 @@ class _Launch:
             for kind, text, mend in found.hints:
                 schedule.tellings.told(kind, text, mend, "", name)
         if resumed is not None:
+            schedule.edited = resumed.edited
             resumed.tell(compiled, fingerprints, metas.fingerprint_of, schedule.tellings.told)
         if planning:
             schedule.last, schedule.fingerprint_of = last, metas.fingerprint_of
@@ -213,7 +209,8 @@ class _Launch:
                 )
         if resumed is not None:
             given = {**{name: value for name, value in resumed.params.items() if name in compiled.parameters}, **given}
-        missing = sorted(compiled.required - given.keys())
+        lost = resumed.lost if resumed is not None else ()
+        missing = sorted({*compiled.required, *lost} - given.keys())
         if missing:
             raise CpgraphError(
                 f"parameter {missing[0]!r} has no value",
@@ -396,13 +393,15 @@ class _Launch:
 class _Metas:
     """The metas of all runs of a directory, read when first asked for."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, own: Mapping[int, dict[str, Any]] = MappingProxyType({})) -> None:
         self._journal = journal
-        self._metas: dict[int, dict[str, Any]] | None = None
+        self._own = own
+        self._metas = dict(own)
 
     def _step(self, run: int, unit: int) -> Mapping[str, Any]:
-        if self._metas is None or run not in self._metas:
+        if run not in self._metas:
             self._metas = {row.number: loads_plain(row.meta) for row in self._journal.runs() if row.meta is not None}
+            self._metas.update(self._own)
         meta = self._metas.get(run, {})
         found: Mapping[str, Any] = meta.get("steps", {}).get(unit) or meta.get("adopted", {}).get(unit) or {}
         return found

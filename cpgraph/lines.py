@@ -263,7 +263,7 @@ class Line:
 
     def _replay(self, records: Records, entry: Entry, head: Head, spots: dict[tuple[int, tuple[Any, ...]], _Spot]) -> None:
         step = self.steps[entry.unit]
-        own_model, own_id = self._own(step, entry.key)
+        own_model, own_id = self.own(step, entry.key)
         changes: Sequence[tuple[Any, ...]] = head.changes
         if step.sets is not None:
             changes = (*changes, ("update", None, None, {step.sets: self.value(entry.result)}))
@@ -302,7 +302,8 @@ class Line:
             return
         row.writes.append(Write(entry.version, "create", fields, entry.unit, None, ordinal, State(table.make(fields))))
 
-    def _own(self, step: StepMeta, key: tuple[Any, ...]) -> tuple[str | None, Any]:
+    def own(self, step: StepMeta, key: tuple[Any, ...]) -> tuple[str | None, Any]:
+        """Give the model and id of the innermost record of a node."""
         chain = self.scopes[step.scope].chain
         for level in range(len(chain), 0, -1):
             model = self.scopes[chain[level - 1]].model

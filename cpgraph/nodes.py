@@ -61,7 +61,7 @@ class Node:
         "instance",
         "kept",
         "key",
-        "moved",
+        "uncached",
         "parts",
         "reads",
         "started",
@@ -85,7 +85,7 @@ class Node:
         self.reads: list[Any] | None = None
         self.store: Store | None = None
         self.has_files = False  # whether there are files among its inputs
-        self.moved = False  # whether one of them changed while it was at work
+        self.uncached = False  # whether its result is not to be found by its key: a file among its inputs moved, say
         self.why = ""
 
     @property
@@ -126,12 +126,13 @@ class Result:
 class Kept:
     """What the run to be resumed completed: results by node, and the instances in which something failed (rule R3).
 
-    `names`: for a run, the names of the inputs of each of its units; `scopes`: in which scope each step was.
+    `scopes`: in which scope each step was. `rows`: results that are in no journal, for a plan.
     """
 
     results: Mapping[tuple[str, tuple[Any, ...]], int]
     failed: frozenset[tuple[int, tuple[Any, ...]]]
     scopes: Mapping[str, int]
+    rows: Mapping[int, Row] = attrs.field(factory=dict)
 
 
 class Results:
@@ -164,7 +165,7 @@ class Results:
         """Look many nodes up at once."""
         kept_ids = [self._kept_id(node) for node in nodes]
         asked = [id for id in kept_ids if id]
-        kept_rows = self.journal.rows(asked) if asked else {}
+        kept_rows = {} if not asked else self.kept.rows if self.kept is not None and self.kept.rows else self.journal.rows(asked)
         keys = [node.key for node in nodes if node.unit.step is not None and node.unit.step.options.cache]
         found = self.journal.find(keys) if keys else {}
         results: list[Result | None] = []

@@ -8,9 +8,10 @@ from typing import Any, Final
 import attrs
 
 from cpgraph.compile import Unit
+from cpgraph.decisions import Decisions
 from cpgraph.execute import Outcome
 from cpgraph.explain import compare
-from cpgraph.flow import PLANNING
+from cpgraph.flow import PLANNING, Flow
 from cpgraph.instances import BLOCKED, CLOSED, FAILED, PLANNED, Instance
 from cpgraph.ledger import Ledger
 from cpgraph.nodes import Node, node_id
@@ -85,10 +86,13 @@ class Planner(Schedule):
     fingerprint_of: Any = None
 
     def plan(self, line: str) -> Plan:
-        self.flow.bad = PLANNED
         self.ledger = _Idle(self.journal, 0, self.world, self.stream)
-        self.steps = {unit.step.name: PlannedStep(unit.step.name) for unit in self.compiled.units if unit.step is not None}
-        self.problems: list[str] = []
+        self.decisions = _Planned(self.world, self.inputs, self.ledger, self.tellings, self.stream, self._left)
+        self.gates = self.decisions.gates
+        self.flow = Flow(self.world, self.decisions, planning=True)
+        self.steps = self.decisions.steps
+        self.problems = self.decisions.problems
+        self.steps.update((unit.step.name, PlannedStep(unit.step.name)) for unit in self.compiled.units if unit.step is not None)
         self.flow.begin()
         while True:
             self._look_up_ready()
@@ -155,6 +159,19 @@ class Planner(Schedule):
         self.steps[step.name].cached += 1
         super()._finish(node, result, ended)
 
+    def _fail(self, node: Node, outcome: Outcome) -> None:
+        self.problems.append(f"{node.id}: {type(outcome.error).__name__}: {outcome.error}")
+        self.flow.end(node.unit, node.instance, FAILED, node.id)
+
+
+class _Planned(Decisions):
+    """Decides as in a run, and counts instead of keeping."""
+
+    def __init__(self, *about: Any) -> None:
+        super().__init__(*about)
+        self.steps: dict[str, PlannedStep] = {}
+        self.problems: list[str] = []
+
     def ended(self, unit: Unit, instance: Instance, how: int, reason: str) -> None:
         assert unit.step is not None
         planned = self.steps[unit.step.name]
@@ -162,10 +179,6 @@ class Planner(Schedule):
             planned.closed += 1
         elif how in (BLOCKED, PLANNED):
             planned.follows += 1
-
-    def _fail(self, node: Node, outcome: Outcome) -> None:
-        self.problems.append(f"{node.id}: {type(outcome.error).__name__}: {outcome.error}")
-        self.flow.end(node.unit, node.instance, FAILED, node.id)
 
     def failed(self, unit: Unit, instance: Instance, error: BaseException) -> None:
         self.problems.append(f"{node_id(unit.name, instance.key)}: {type(error).__name__}: {error}")
@@ -176,6 +189,10 @@ class _Idle(Ledger):
 
     def end(self, *about: Any, **more: Any) -> None:
         """Keep nothing."""
+
+    def keep(self, *about: Any) -> int:
+        """Keep nothing."""
+        return 0
 
     def commit(self) -> None:
         """Commit nothing."""

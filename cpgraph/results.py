@@ -16,7 +16,7 @@ import attrs
 
 from cpgraph.pickles import dumps, loads, loads_plain
 
-__all__ = ["ENDINGS", "Entries", "Head", "read_head", "write_head"]
+__all__ = ["ADOPTED", "ENDINGS", "Entries", "Head", "Taken", "maker_of", "read_head", "write_head"]
 
 ENDINGS: Final = ("computed", "cached", "failed", "blocked", "closed")
 
@@ -27,6 +27,7 @@ FOR_ONE_RUN: Final = 4
 HAS_FILES: Final = 8
 PART: Final = 8
 DEFAULT_PART: Final = b"\0" * PART
+ADOPTED: Final = 1_000_000  # from here on, a run's meta numbers the units of others whose results it took over
 
 
 @attrs.frozen
@@ -81,6 +82,15 @@ def read_head(packed: bytes, plain: bool = False) -> Head:
         return Head(run, unit, started, seconds, digest, parts, for_one_run=for_one_run, has_files=has_files)
     changes, shape, reads = (loads_plain if plain else loads)(packed[at:])
     return Head(run, unit, started, seconds, digest, parts, changes, shape, reads, for_one_run, has_files)
+
+
+Taken = tuple[tuple[str, tuple[Any, ...]], Head, bytes]  # a result made elsewhere: its node, head and value
+
+
+def maker_of(packed: bytes) -> tuple[int, int]:
+    """Give the run and unit that made a result."""
+    run, unit = FIXED.unpack_from(packed)[:2]
+    return run, unit
 
 
 class Entries:

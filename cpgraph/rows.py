@@ -24,7 +24,7 @@ from cpgraph.errors import CpgraphError, DataError, nearest
 from cpgraph.models import field_types, wrong_id
 from cpgraph.scalars import QUOTABLE, QUOTE, SCALARS, Hook, Misfit, choice, enumerated, guess, is_textual, misfit, path, textual
 
-__all__ = ["convert", "row_reader"]
+__all__ = ["convert", "field_readers", "row_reader"]
 
 
 # Rows
@@ -66,6 +66,13 @@ def row_reader(cls: Any) -> Callable[[Mapping[Any, Any]], Any]:
         raise Misfit(problems)
 
     return read
+
+
+@functools.lru_cache(maxsize=1024)
+def field_readers(cls: Any) -> dict[str, Hook]:
+    """Give for each field what reads its value, or raises `Misfit`."""
+    types = field_types(cls)
+    return {field.name: _hook(types[field.name], field) for field in attrs.fields(cls) if field.init}
 
 
 def _unknown(cls: type, name: Any, known: set[str]) -> str:

@@ -26,6 +26,7 @@ from cpgraph.lines import Change, Entry, Line, differences
 from cpgraph.nodes import node_id
 from cpgraph.pickles import loads_plain
 from cpgraph.results import ENDINGS, read_head
+from cpgraph.saves import save_version
 from cpgraph.steps import step_name
 from cpgraph.store import Store, View
 
@@ -225,8 +226,6 @@ class Version:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the records and what has been done as a YAML (or JSON) file that a person can edit; `resume` takes it."""
-        from cpgraph.saves import save_version
-
         save_version(self, path)
 
     def __repr__(self) -> str:
@@ -370,22 +369,23 @@ class Run:
     def _metas(self) -> dict[int, dict[str, Any]]:
         return {row.number: loads_plain(row.meta) for row in self._journal.runs() if row.meta is not None}
 
-    def _step_meta(self, run: int, unit: int) -> Mapping[str, Any]:
+    def step_meta(self, run: int, unit: int) -> Mapping[str, Any]:
+        """Give what was noted of the step that made a result; nothing if that run is gone."""
         meta = self._metas.get(run, {})
         found: Mapping[str, Any] = meta.get("steps", {}).get(unit) or meta.get("adopted", {}).get(unit) or {}
         return found
 
     def fingerprint_of(self, run: int, unit: int) -> str:
         """Give the fingerprint of the code that made a result."""
-        return str(self._step_meta(run, unit).get("fingerprint", ""))
+        return str(self.step_meta(run, unit).get("fingerprint", ""))
 
     def inputs_of(self, run: int, unit: int) -> tuple[str, ...] | None:
         """Give the names of the inputs of what made a result."""
-        return self._step_meta(run, unit).get("inputs")
+        return self.step_meta(run, unit).get("inputs")
 
     def parts_of(self, run: int, unit: int) -> bytes:
         """Give where the parts of the code that made a result are kept."""
-        return bytes(self._step_meta(run, unit).get("parts", b""))
+        return bytes(self.step_meta(run, unit).get("parts", b""))
 
     def blob(self, address: bytes) -> bytes | None:
         return self._journal.blob(address)
@@ -552,7 +552,7 @@ class Run:
             if head.changes and head.shape != "value":
                 step = self.line.steps[entry.unit]
                 return value_of_changes(
-                    head.changes, head.shape, self.line._own(step, entry.key)[1], node_id(step.name, entry.key)
+                    head.changes, head.shape, self.line.own(step, entry.key)[1], node_id(step.name, entry.key)
                 )
         try:
             return self.line.value(entry.result)
