@@ -244,11 +244,7 @@ def _from_version(version: Version, journal: Journal) -> Resumed:
     results: dict[tuple[str, tuple[Any, ...]], int] = {}
     failed: set[tuple[int, tuple[Any, ...]]] = set()
     _collect(line, results, failed, line, version.place)
-    same = (
-        journal.directory is not None
-        and line.journal.directory is not None
-        and os.path.samefile(journal.directory, line.journal.directory)
-    )
+    same = _is_same(journal, line.journal)
     steps = {step["name"]: step for step in run.meta["steps"].values()}
     adopted, taken = ({}, None) if same else _take(run, results)
     params = run.meta.get("params")
@@ -270,7 +266,18 @@ def _from_version(version: Version, journal: Journal) -> Resumed:
     )
 
 
-def _take(run: Run, results: Mapping[tuple[str, tuple[Any, ...]], int]) -> tuple[dict[int, dict[str, Any]], Callable[[], Iterable[Taken]]]:
+def _is_same(one: Journal, other: Journal) -> bool:
+    if one.directory is None or other.directory is None:
+        return False
+    try:
+        return os.path.samefile(one.directory, other.directory)
+    except OSError:  # where nothing has run yet there is none
+        return False
+
+
+def _take(
+    run: Run, results: Mapping[tuple[str, tuple[Any, ...]], int]
+) -> tuple[dict[int, dict[str, Any]], Callable[[], Iterable[Taken]]]:
     """Give the results of another directory for this one, and who made them: whatever ran there, they stay marked with that."""
     journal = run.line.journal
     rows = journal.rows(list(results.values()))

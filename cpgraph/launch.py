@@ -215,7 +215,7 @@ class _Launch:
             raise CpgraphError(
                 f"parameter {missing[0]!r} has no value",
                 {"missing": ", ".join(missing)},
-                f'give it: run(params={{"{missing[0]}": …}}), or --set {missing[0]}=… on the command line.',
+                f'give it: params={{"{missing[0]}": …}}, or --set {missing[0]}=… on the command line.',
             )
         found = {}
         for name, value in given.items():
