@@ -7,7 +7,7 @@ stack stands for recursion, so that a chain of any length can be walked.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from cpgraph.compile import END, START, STEP, Compiled, Edge, Place, Scope, Unit
@@ -505,20 +505,29 @@ class Flow:
                 return
 
     def kill(self, instance: Instance, how: int, cause: Cause) -> None:
-        """End all of an instance's units that have not ended, and what is inside of them."""
+        """Let all of an instance that has not started end as it is said, and what is inside of it."""
+        self._doom(instance.scope.units, instance, how, cause)
+        for fan in list((instance.fans or {}).values()):
+            for inner in list(fan.instances):
+                if inner.remaining:
+                    self.kill(inner, how, cause)
         if instance.waiting is None:
-            instance.waiting = list(instance.scope.waits)
-        instance.started = True
-        self._end_all([self.units[index] for index in instance.scope.units], instance, how, cause)
+            self.arm(instance)
 
-    def _end_all(self, units: Sequence[Unit], instance: Instance, how: int, cause: Cause) -> None:
-        """End units, the last first; they are marked, so that none of them is started by the end of another one."""
-        left = [unit for unit in units if not instance.ended[unit.slot]]
+    def _doom(self, units: Iterable[int], instance: Instance, how: int, cause: Cause) -> None:
+        """Let units end as it is said, once what they wait for has ended; a failure among that blocks them still."""
         if instance.marks is None:
             instance.marks = {}
-        for unit in left:
-            instance.marks.setdefault(unit.slot, (how, cause))
-        self._stack.extend((unit, instance, how, cause) for unit in left)
+        for index in units:
+            slot = self.units[index].slot
+            known = instance.marks.get(slot)
+            if not instance.ended[slot] and (known is None or how > known[0]):
+                instance.marks[slot] = (how, cause)
+        if instance.waiting is not None:
+            for index in units:
+                slot = self.units[index].slot
+                if not instance.waiting[slot] and not instance.ended[slot] and not instance.handed >> slot & 1:
+                    self._stack.append((self.units[index], instance, *instance.marks[slot]))
         self._run()
 
     def _dead_start(self, unit: Unit, instance: Instance, how: int, cause: Cause) -> None:
@@ -551,29 +560,14 @@ class Flow:
             if not found:
                 self._close_fan(fan)
         elif how == CLOSED:
-            self.close_part(place, instance, cause.text)
+            self.close_part(place, instance, how, cause)
 
-    def close_part(self, place: Place, instance: Instance, reason: str) -> None:
-        """End as closed what has not started in a part, and in the instances inside of it."""
-        rest: list[Unit] = []
-        for index in place.units():
-            unit = self.units[index]
-            fan = instance.fans.get(index) if instance.fans is not None else None
-            if fan is not None and fan.opened:
-                fan.fresh.clear()
-                for inner in list(fan.instances):
-                    if inner.remaining:
-                        self._close_inside(inner, reason)
-            elif unit.kind != END or (unit.place.inner is None and unit.place is not place):
-                rest.append(unit)
-        self._end_all(sorted(rest, key=lambda unit: unit.index), instance, CLOSED, Cause(reason))
-
-    def _close_inside(self, instance: Instance, reason: str) -> None:
-        if instance.fans is None:
-            self.kill(instance, CLOSED, Cause(reason))
-            return
-        for child in instance.scope.place.children:
-            self.close_part(child, instance, reason)
-            end = child.end
-            if end is not None and child.inner is None:
-                self.end(self.units[end], instance, CLOSED, reason)
+    def close_part(self, place: Place, instance: Instance, how: int, cause: Cause) -> None:
+        """End what has not started in a part, and in the instances inside of it."""
+        units = list(place.units())
+        for index in units:
+            fan = (instance.fans or {}).get(index)
+            for inner in list(fan.instances) if fan is not None else ():
+                if inner.remaining:
+                    self.kill(inner, how, cause)
+        self._doom(units, instance, how, cause)

@@ -83,7 +83,7 @@ class Instance:
     """One copy of a scope: its record or item, how its units stand, and the values its steps gave."""
 
     __slots__ = (
-        "begun", "causes", "chain", "ended", "failed", "fan", "fans", "generation", "home", "item", "item_digest", "key", "marks",
+        "begun", "causes", "chain", "ended", "failed", "fan", "fans", "generation", "handed", "home", "item", "item_digest", "key", "marks",
         "parent", "rank", "remaining", "row", "scope", "started", "values", "waiting", "world", "written",
     )  # fmt: skip
 
@@ -109,6 +109,7 @@ class Instance:
         self.fans: dict[int, Fan] | None = None
         self.written: list[Row] | None = None
         self.failed = False
+        self.handed = 0
         self.started = False
         self.begun = False
 

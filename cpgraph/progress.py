@@ -106,7 +106,7 @@ class Watch:
         schedule = self._schedule
         if schedule.stopping:
             return "stopping: what runs comes to its end (Ctrl-C again leaves it behind)"
-        lanes = list(schedule.lanes.values())
+        lanes = list(schedule.handout.lanes.values())
         busy = sum(min(lane.busy, lane.executor.width) for lane in lanes)
         return f"{duration(time.monotonic() - self._began)}, {busy:,} at work"
 

@@ -1,0 +1,278 @@
+"""Handing nodes to executors, and taking back what comes of them: lanes, limits, time-outs and retries.
+
+Nodes go to a lane one by one, a few more than there are workers, so that none waits for the loop; nodes that something
+may hold back go only to a free worker. Everything that comes back comes through one queue.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from queue import Empty, SimpleQueue
+from typing import Any, Final
+
+import attrs
+
+from cpgraph.compile import Unit
+from cpgraph.errors import Retry
+from cpgraph.events import NodeStarted, Stream
+from cpgraph.execute import Call, Outcome, Target, failed
+from cpgraph.executors import Executor, open_executor
+from cpgraph.gates import Rate
+from cpgraph.instances import Instance
+from cpgraph.nodes import Node
+from cpgraph.steps import Limit
+from cpgraph.store import Store
+
+__all__ = ["Handout", "Lane", "Settings"]
+
+UNASKED_RETRIES: Final = 10  # how often Retry is honoured where retries= says nothing
+INTERRUPT: Final = ("interrupt",)
+
+
+@attrs.frozen
+class Settings:
+    """How a run is to be driven. at_once: commit whatever ended before anything else is done."""
+
+    executor: Any = "threads"
+    concurrency: int | None = None
+    stop: threading.Event | None = None
+    at_once: bool = False
+
+
+class Lane:
+    """An executor with the nodes that are to go to it: those of records that have begun, and the others."""
+
+    def __init__(self, executor: Executor) -> None:
+        self.executor = executor
+        self.going: deque[Node] = deque()
+        self.first: deque[Node] = deque()
+        self.busy = 0
+        self.ahead = executor.width if executor.width == 1 else executor.width * (3 if executor.local else 64)
+
+    @property
+    def backlog(self) -> int:
+        return len(self.going) + len(self.first)
+
+
+class Handout:
+    """The lanes of one run, what is in flight on them, and what is to happen at a later time."""
+
+    def __init__(self, targets: Mapping[int, Target], settings: Settings, stream: Stream) -> None:
+        self.targets = targets
+        self.settings = settings
+        self.stream = stream
+        self.lanes: dict[str, Lane] = {}
+        self.in_flight: dict[int, tuple[Node, Lane]] = {}
+        self.timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._returned: SimpleQueue[Any] = SimpleQueue()
+        self._rates: dict[Limit, Rate] = {}
+        self._tokens = itertools.count()
+
+    # Lanes
+
+    def lane(self, unit: Unit) -> Lane:
+        """Give the lane for a step: async ones have an event loop, those that ask for the store a thread of this process."""
+        assert unit.step is not None
+        spec = self.settings.executor
+        if spec == "inline":
+            name = "inline"
+        elif unit.step.is_async:
+            name = "loop"
+        elif any(binding.kind == "store" for binding in unit.bindings) and (not isinstance(spec, str) or spec == "processes"):
+            name = "threads"
+        else:
+            name = spec if isinstance(spec, str) else "given"
+        lane = self.lanes.get(name)
+        if lane is None:
+            asked = spec if name == "given" else name
+            targets = [self.targets[index] for index in sorted(self.targets)]
+            executor = open_executor(asked, self.settings.concurrency, self._returned, targets, self._pushed)
+            lane = self.lanes[name] = Lane(executor)
+        return lane
+
+    def _pushed(self, token: int, kind: str, payload: Any) -> None:
+        self.stream.push(kind, payload)
+
+    @property
+    def backlog(self) -> int:
+        return sum(lane.backlog for lane in self.lanes.values())
+
+    def queue(self, node: Node) -> None:
+        """Take a node that is to be computed; those of records that have begun come first."""
+        lane = self.lane(node.unit)
+        (lane.going if node.instance.begun or not node.instance.key else lane.first).append(node)
+
+    def again(self, node: Node) -> None:
+        """Take back a node that was held."""
+        self.lane(node.unit).going.appendleft(node)
+
+    def has_room(self, lane: Lane, node: Node) -> bool:
+        return lane.busy < (lane.executor.width if _may_be_held(node) else lane.ahead)
+
+    # Out
+
+    def submit(self, node: Node, lane: Lane) -> None:
+        unit, instance = node.unit, node.instance
+        step = unit.step
+        assert step is not None
+        for inner in instance.chain:
+            inner.begun = True
+        args = node.args
+        own = None
+        for index, binding in enumerate(unit.bindings):
+            if binding.kind == "store":
+                node.reads = []
+                node.store = Store(node.eyes().eyes(), node.reads)
+                args = [*args[:index], node.store, *args[index + 1 :]]
+            elif binding.kind == "record" and binding.level == instance.scope.level:
+                own = args[index]
+        node.token = token = next(self._tokens)
+        node.attempts += 1
+        self.in_flight[token] = (node, lane)
+        instance.handed |= 1 << unit.slot
+        lane.busy += 1
+        if self.stream.listens(NodeStarted):
+            self.stream.emit(NodeStarted(node.id, step.name, instance.record()))
+        if step.options.timeout is not None:
+            self._watch(token, step.options.timeout)
+        lane.executor.submit(Call(token, self.targets[unit.index], tuple(args), own))
+
+    def _watch(self, token: int, timeout: float) -> None:
+        def look() -> None:
+            found = self.in_flight.get(token)
+            if found is None:
+                return
+            node, lane = found
+            started = lane.executor.started(token)
+            now = time.monotonic()
+            if started is None or now - started < timeout:
+                self.at((started or now) + timeout, look)
+                return
+            lane.executor.abandon(token)
+            error = TimeoutError(f"still running after {timeout:g} s")
+            self._returned.put(failed(Call(token, self.targets[node.unit.index]), error, timeout, time.time() - timeout))
+
+        self.at(time.monotonic() + timeout, look)
+
+    # Limits of calls
+
+    def within_limit(self, node: Node, lane: Lane) -> bool:
+        """Take a place in the step's `Limit`; a node that has to wait comes back by itself."""
+        limit = node.unit.step.options.limit if node.unit.step is not None else None
+        if limit is None:
+            return True
+        rate = self._rates.setdefault(limit, Rate(limit))
+        now = time.monotonic()
+        delay = rate.delay(now)
+        if delay is None:
+            rate.waiting.append(node)
+        elif delay:
+            self.at(now + delay, lambda: lane.going.appendleft(node))
+        else:
+            rate.take(now)
+            return True
+        return False
+
+    def _leave_limit(self, node: Node) -> None:
+        limit = node.unit.step.options.limit if node.unit.step is not None else None
+        if limit is None:
+            return
+        rate = self._rates[limit]
+        rate.active -= 1
+        while rate.waiting:
+            waiting = rate.waiting.popleft()
+            if not waiting.over:
+                self.again(waiting)
+                break
+
+    # Back
+
+    def take(self, timeout: float | None) -> Any:
+        """Take what comes back next: an outcome, a push, or an interruption; None if nothing does in time."""
+        try:
+            return self._returned.get_nowait() if timeout == 0 else self._returned.get(timeout=timeout)
+        except Empty:
+            return None
+
+    def returned(self, outcome: Outcome) -> tuple[Node, Lane] | None:
+        """Give the node an outcome is of; None if it was given up."""
+        found = self.in_flight.pop(outcome.token, None)
+        if found is not None:
+            node, lane = found
+            node.instance.handed &= ~(1 << node.unit.slot)
+            lane.busy -= 1
+            self._leave_limit(node)
+        return found
+
+    def tries_again(self, node: Node, lane: Lane, outcome: Outcome) -> bool:
+        """Queue a failed call again if its step says so (rule F3)."""
+        step = node.unit.step
+        assert step is not None and outcome.error is not None
+        options, error = step.options, outcome.error
+        if isinstance(error, Retry):
+            if node.attempts > (options.retries or UNASKED_RETRIES):
+                return False
+            delay = error.after
+        else:
+            wanted = isinstance(error, options.retry_on) and not (
+                isinstance(error, AssertionError) and AssertionError not in options.retry_on
+            )
+            if node.attempts > options.retries or not wanted:
+                return False
+            delay = options.backoff * 2 ** (node.attempts - 1) * random.uniform(0.5, 1.0)
+        if delay:
+            self.at(time.monotonic() + delay, lambda: lane.going.append(node))
+        else:
+            lane.going.append(node)
+        return True
+
+    # Time
+
+    def at(self, when: float, what: Callable[[], None]) -> None:
+        """Have something done at a later time, by the loop."""
+        heapq.heappush(self.timers, (when, next(self._tokens), what))
+
+    def fire(self) -> None:
+        """Do what is due."""
+        now = time.monotonic()
+        while self.timers and self.timers[0][0] <= now:
+            heapq.heappop(self.timers)[2]()
+
+    # The end
+
+    def wake(self) -> None:
+        """Have the loop see an interruption; safe from any thread and from a signal handler."""
+        self._returned.put(INTERRUPT)
+
+    def recall(self, at_once: bool) -> None:
+        """Take back what has not begun; `at_once` leaves behind what has."""
+        for lane in self.lanes.values():
+            for token in lane.executor.recall():
+                if self.in_flight.pop(token, None) is not None:
+                    lane.busy -= 1
+        if at_once or "inline" in self.lanes:  # what runs inline was interrupted itself
+            self.in_flight.clear()
+
+    def close(self, wait: bool) -> None:
+        for lane in self.lanes.values():
+            lane.executor.recall()
+            lane.executor.close(wait=wait and not lane.executor.hanging)
+
+
+def _may_be_held(node: Node) -> bool:
+    unit = node.unit
+    assert unit.step is not None
+    options = unit.step.options
+    return bool(unit.holders or unit.limited or options.limit or options.timeout or _stops(node.instance))
+
+
+def _stops(instance: Instance) -> bool:
+    return any(
+        inner.scope.place.pipeline is not None and inner.scope.place.pipeline.on_error == "stop" for inner in instance.chain
+    )
