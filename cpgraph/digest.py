@@ -239,7 +239,7 @@ def _reduced(value: Any, walk: Walk) -> bytes:
         special: Any = copyreg.dispatch_table.get(kind)
         made: Any = special(value) if special else value.__reduce_ex__(4)
         if isinstance(made, str):  # the name of a global: a singleton
-            return b"g" + _str(qualified_name(kind)) + _str(made)
+            return b"g" + _str(qualified_name(kind)) + _str(qualified_name(value)) + _str(made)
         parts: list[Any] = [*made, None, None, None, None]
         function, arguments, state, items, pairs, setter = parts[:6]
         items, pairs = items and list(items), pairs and list(pairs)

@@ -18,7 +18,7 @@ import attrs
 
 __all__ = ["Origin", "Owner", "origin_of_file", "origin_of_module"]
 
-HERE: Final = os.path.dirname(os.path.abspath(__file__))
+HERE: Final = os.path.normcase(os.path.dirname(os.path.realpath(__file__)))
 SITES: Final = frozenset({"site-packages", "dist-packages"})
 
 
@@ -52,11 +52,11 @@ def _python() -> Origin:
 @cache
 def origin_of_file(path: str) -> Origin:
     """Tell whose code a file is; `path` is absolute."""
-    real = os.path.realpath(path)
+    path, real = os.path.normcase(path), os.path.normcase(os.path.realpath(path))
     if real.startswith(HERE + os.sep):
         return SELF
     for name in dict.fromkeys((path, real)):
-        parts = name.replace(os.altsep or os.sep, os.sep).split(os.sep)
+        parts = name.split(os.sep)
         inside = next((place for place in reversed(range(len(parts))) if parts[place] in SITES), None)
         if inside is not None and inside + 1 < len(parts):
             return _distribution(parts[inside + 1].partition(".")[0])
@@ -89,7 +89,7 @@ def _standard_folders() -> tuple[str, ...]:
     import sysconfig
 
     found = {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib")} | {os.path.dirname(os.__file__)}
-    return tuple({folder for path in found if path for folder in (path, os.path.realpath(path))})
+    return tuple({os.path.normcase(folder) for path in found if path for folder in (path, os.path.realpath(path))})
 
 
 @cache

@@ -131,6 +131,10 @@ Point = collections.namedtuple("Point", "x y")
 Other = collections.namedtuple("Other", "x y")
 
 
+@functools.lru_cache
+def kept() -> None: ...
+
+
 class Sentinel:
     def __reduce__(self) -> str:
         return "SENTINEL"
@@ -321,6 +325,8 @@ def test_different_values_have_different_digests() -> None:
         ValueError("b"),
         KeyError("a"),
         Sentinel(),
+        kept,
+        types.SimpleNamespace.__init__,
         object(),
         NotImplemented,
         Ellipsis,

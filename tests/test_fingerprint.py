@@ -1,11 +1,13 @@
 """Which edits count and which do not, as programs before and after."""
 
 import importlib
+import itertools
 import os
 import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from io import IOBase
 from pathlib import Path
 from textwrap import dedent
 from types import ModuleType
@@ -21,19 +23,21 @@ Take = Callable[..., Fingerprint]
 @pytest.fixture
 def load(tmp_path: Path) -> Iterator[Callable[..., ModuleType]]:
     """Import a program from a folder of its own; `# file x.py` begins another file. Gives the module `rows`."""
-    known = set(sys.modules)
+    known, numbers = set(sys.modules), itertools.count()
     path = list(sys.path)
 
     def forget() -> None:
         for name in set(sys.modules) - known:
             if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
-                del sys.modules[name]
+                for value in vars(sys.modules.pop(name)).values():
+                    if isinstance(value, IOBase):
+                        value.close()
         sys.path[:] = path
         importlib.invalidate_caches()
 
     def run(program: str, name: str = "rows") -> ModuleType:
         forget()
-        folder = tmp_path / f"program{len(list(tmp_path.iterdir()))}"
+        folder = tmp_path / f"program{next(numbers)}"
         folder.mkdir()
         first, *others = dedent(program).split("# file ")
         (folder / "rows.py").write_text(first)
@@ -706,6 +710,28 @@ def test_a_library_counts_by_its_version(take: Take, monkeypatch: pytest.MonkeyP
     changed = [part for part in after.parts if part.digest not in known]
     assert after.digest != before.digest
     assert [part.text for part in changed] == ["yaml 99"]
+
+
+def test_a_compiled_module_of_the_users_counts_by_its_file(
+    load: Callable[..., ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import marshal
+
+    def taken(content: str | None) -> Fingerprint:
+        compiled = ModuleType("compiled")
+        compiled.__file__ = str(tmp_path / "compiled.so")
+        Path(compiled.__file__).unlink(missing_ok=True)
+        if content is not None:
+            Path(compiled.__file__).write_text(content)
+        rows = load("from marshal import dumps\ndef step(x): return dumps(x)\n")
+        monkeypatch.setitem(sys.modules, "compiled", compiled)
+        return Fingerprinter().fingerprint(rows.step)
+
+    library = taken("one")
+    monkeypatch.setattr(marshal.dumps, "__module__", "compiled")
+    assert [part.kind for part in taken("one").parts] == ["extension", "function"]
+    assert len({library.digest, taken("one").digest, taken("two").digest, taken(None).digest}) == 4
+    assert taken(None).unseen == ("compiled:dumps is compiled, and its file cannot be read",)
 
 
 def test_builtins_and_models_need_no_package(take: Take) -> None:
