@@ -321,14 +321,16 @@ def save(path: str | os.PathLike[str], records: Mapping[Any, Iterable[Any]], pro
         if lost:
             raise DataError(f"{path}: not everything can be saved as plain data", lost, ANNOTATE)
         pairs = {name: [(row["id"], _row_digest(row)) for row in rows] for name, rows in again.items()}
-        beside = {
-            DIGESTS: {name: [list(pair) for pair in of] if json else dict(of) for name, of in pairs.items()},
-            PROGRESS: plain_value(progress),
-        }
-        rest, read = _written(beside, path)
+        digests = {DIGESTS: {name: [list(pair) for pair in of] if json else dict(of) for name, of in pairs.items()}}
+        done = {PROGRESS: plain_value(progress)}
+        last, read = _written(done, path, compact=True)
         if not _same(read[PROGRESS], progress):
             raise DataError(f"{path}: what has been done is not plain data", mend="report this: it is no fault of yours.")
-        documents.write(path, documents.dump({**tables, **beside}, json=True) if json else f"{HEAD}{body}{rest}")
+        if json:
+            text = documents.dump({**tables, **digests, **done}, json=True)
+        else:
+            text = f"{HEAD}{body}{_written(digests, path)[0]}{last}"
+        documents.write(path, text)
 
 
 HEAD: Final = """\
@@ -346,11 +348,11 @@ def _row(name: str, record: Any, path: str) -> dict[str, Any]:
         raise DataError(f"{path}: not everything can be saved as plain data", lost, ANNOTATE) from None
 
 
-def _written(tables: dict[str, Any], path: str) -> tuple[str, dict[str, Any]]:
+def _written(tables: dict[str, Any], path: str, *, compact: bool = False) -> tuple[str, dict[str, Any]]:
     """Write plain data, and read them again, as nothing is sure before that."""
     json = documents.is_json(path)
     try:
-        text = documents.dump(tables, json=json)
+        text = documents.dump(tables, json=json, compact=compact)
         return text, documents.parse(text, path, json=json).data
     except (DataError, RecursionError, TypeError, ValueError) as error:
         headline = getattr(error, "headline", None) or str(error)

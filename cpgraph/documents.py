@@ -314,8 +314,11 @@ class _Builder:
 # Writing
 
 
-def dump(data: Any, *, json: bool = False) -> str:
-    """Write plain data as YAML for people, or as JSON; raises `TypeError` or `ValueError` for what is not plain."""
+def dump(data: Any, *, json: bool = False, compact: bool = False) -> str:
+    """Write plain data as YAML for people, or as JSON; raises `TypeError` or `ValueError` for what is not plain.
+
+    `compact`: what holds nothing but scalars is one line.
+    """
     text: str
     if json:
         import json as codec
@@ -324,7 +327,8 @@ def dump(data: Any, *, json: bool = False) -> str:
     else:
         import yaml
 
-        text = yaml.dump(data, Dumper=_dumper(), sort_keys=False, allow_unicode=True, default_flow_style=False, width=120)
+        style = None if compact else False
+        text = yaml.dump(data, Dumper=_dumper(), sort_keys=False, allow_unicode=True, default_flow_style=style, width=120)
     text.encode()  # half of a surrogate pair is no text
     return text
 

@@ -17,7 +17,7 @@ from cpgraph.nodes import Kept
 from cpgraph.pickles import loads, loads_plain
 from cpgraph.results import ADOPTED, Taken, maker_of, read_head, write_head
 from cpgraph.runs import Run, Version
-from cpgraph.saves import read_saved
+from cpgraph.saved import read_saved
 from cpgraph.store import State
 
 __all__ = ["Last", "Resumed", "last_run", "resume_from"]

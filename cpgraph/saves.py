@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import datetime
 import os
-from functools import partial
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 import attrs
@@ -24,21 +23,19 @@ import attrs
 from cpgraph import data, documents
 from cpgraph.annotations import brief
 from cpgraph.commits import derived_id
-from cpgraph.compile import Compiled
-from cpgraph.contents import as_data, met
-from cpgraph.digest import Undigestible, digest
+from cpgraph.contents import as_data
+from cpgraph.digest import Undigestible
 from cpgraph.errors import CpgraphError, DataError
 from cpgraph.lines import Entry, Line
 from cpgraph.models import AUTO, File, Files
 from cpgraph.nodes import node_id
-from cpgraph.pickles import dumps, loads
-from cpgraph.results import ADOPTED, PART, Head, Taken
-from cpgraph.rows import convert, field_readers, row_reader
+from cpgraph.pickles import loads
+from cpgraph.results import PART, Head
+from cpgraph.rows import field_readers
 from cpgraph.scalars import Misfit, plain_record, plain_value
-from cpgraph.steps import EMPTY
-from cpgraph.store import Records, State, Table, View
+from cpgraph.store import State, Store, Table, View
 
-__all__ = ["Saved", "read_saved", "save_version"]
+__all__ = ["FORMAT", "save_version"]
 
 FORMAT: Final = 1
 DEEPEST: Final = 100  # levels of a value; what nests deeper is made again
@@ -145,12 +142,12 @@ class _Version(Protocol):
     @property
     def number(self) -> int: ...
     @property
-    def store(self) -> Any: ...
+    def store(self) -> Store: ...
 
 
 def save_version(version: _Version, path: str | os.PathLike[str]) -> None:
     """Save the records as of a version, and what had been done by then, as a YAML or JSON file."""
-    version.store  # which says so if the version is damaged
+    assert version.store is not None  # which says so if the version is damaged
     _Saving(version, os.fspath(path)).save()
 
 
@@ -212,21 +209,17 @@ class _Saving:
 
     def row(self, state: State) -> dict[str, Any]:
         record = state.record
+        cls: Any = type(record)
         try:
-            return _fields(
-                type(record), {field.name: getattr(record, field.name) for field in attrs.fields(type(record))}, self.json
-            )
+            return _fields(cls, {field.name: getattr(record, field.name) for field in attrs.fields(cls)}, self.json)
         except _NotPlain:
-            raise DataError(
-                f"{self.path}: {type(record).__name__} {brief(record.id)}, as the run began with it, cannot be saved as plain data",
-                [str(plain_record(record))[:200]],
-                data.ANNOTATE,
-            ) from None
+            said = f"{self.path}: a record, as the run began with it, cannot be saved as plain data"
+            raise DataError(said, [f"{cls.__name__} {brief(record.id)}: {brief(plain_record(record))}"], data.ANNOTATE) from None
 
     # Results
 
     def done(self) -> list[dict[str, Any]]:
-        """Give what was completed, by who made it; not of a record at which something failed, which is run from its top anyway."""
+        """Give what was completed, by who made it; not where something failed: that is run from the record's top anyway."""
         entries: dict[Node, Entry] = {}
         failed = set()
         for entry in self.line:
@@ -250,27 +243,27 @@ class _Saving:
             step = self.line.steps[entry.unit]
             maker = step.name, self.run.fingerprint_of(head.run, head.unit), names
             if maker not in made:
-                sets = {"sets": step.sets} if step.sets else {}
-                made[maker] = {"step": step.name, "fingerprint": maker[1], "inputs": list(names), **sets, "nodes": []}
+                made[maker] = {"step": step.name, "fingerprint": maker[1], "inputs": list(names), "nodes": []}
             made[maker]["nodes"].append(self.node(entry, head))
         return list(made.values())
 
     def node(self, entry: Entry, head: Head) -> dict[str, Any]:
-        found: dict[str, Any] = {"ids": [str(id) if isinstance(id, str) else id for id in entry.key]} if entry.key else {}
+        ids = [str(id) if isinstance(id, str) else id for id in entry.key]
+        where: dict[str, Any] = {"id": ids[0]} if len(ids) == 1 else {"ids": ids} if ids else {}
+        found = dict(where)
         changes = [self.with_id(change, entry, ordinal) for ordinal, change in enumerate(head.changes)]
         try:
             if head.for_one_run:
                 raise _NotPlain
             parts = [head.parts[at : at + PART].hex() for at in range(0, len(head.parts), PART)]
-            found |= {"inputs": parts} if parts else {}
+            found |= {"inputs": " ".join(parts)} if parts else {}
             found |= {"reads": [self.read(query, answer) for query, answer in head.reads]} if head.reads is not None else {}
             found |= {"changes": [self.change(change, entry) for change in changes]} if changes else {}
             found |= {"gives": head.shape} if head.shape != "value" else self.value_of(entry, head)
-            return {**found, "started": head.started, "seconds": head.seconds}
+            return {**found, "started": round(head.started, 3), "seconds": round(head.seconds, 6)}
         except (_NotPlain, Undigestible, LookupError):
             created = [[change[1], change[2]["id"]] for change in changes if change[0] == "create"]
-            ids = {"ids": found["ids"]} if entry.key else {}
-            return {**ids, "again": True, **({"created": created} if created else {})}
+            return {**where, "again": True, **({"created": created} if created else {})}
 
     def with_id(self, change: tuple[Any, ...], entry: Entry, ordinal: int) -> tuple[Any, ...]:
         if change[0] != "create" or change[2]["id"] is not AUTO:
@@ -288,7 +281,8 @@ class _Saving:
             return {"create": model, **keep, "fields": _fields(table.model, change[2], self.json)}
         if kind == "delete":
             return {"delete": model, "id": change[2]}
-        return {"update": model, "id": change[2], "fields": _fields(table.model, change[3], self.json)}
+        fields = _fields(table.model, change[3], self.json)
+        return {"update": model, "id": change[2], "fields": fields} if model is not None else {"update": fields}
 
     def read(self, query: tuple[Any, ...], answer: bytes) -> list[Any]:
         kind, model, rest = query
@@ -322,272 +316,3 @@ class _Saving:
         except (_NotPlain, RecursionError):
             return {}
         return {**found, "digest": address(value).hex()} if address is not None else found
-
-
-# Reading
-
-
-@attrs.frozen
-class Saved:
-    """What a saved version says, as far as it stands: see `kept.Resumed`."""
-
-    text: str
-    params: Mapping[str, Any]
-    lost: tuple[str, ...]
-    states: Sequence[State]
-    steps: Mapping[str, Mapping[str, Any]]
-    adopted: Mapping[int, Mapping[str, Any]]
-    taken: Sequence[Taken]
-    edited: Mapping[tuple[str, Any], Mapping[str, Any] | None]
-    hints: Sequence[tuple[str, str, str]]
-
-
-def read_saved(path: str, compiled: Compiled) -> Saved:
-    """Read a saved version. What was edited by hand runs again from its first step; the rest is as it was saved."""
-    loaded = data.load(path, list(compiled.models.values()))
-    progress = loaded.progress
-    if progress is None:
-        raise DataError(f"{path}: there is no section `progress:`: this is no saved version", mend="run it: graph.run(path).")
-    if isinstance(progress, dict) and isinstance(progress.get("format"), int) and progress["format"] > FORMAT:
-        mend = "use that version, or take `progress:` out and run the file as data: graph.run(path)."
-        raise DataError(f"{path}: a later version of cpgraph saved this (format {progress['format']})", mend=mend)
-    try:
-        return _Reading(path, compiled, loaded, progress).saved()
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        mend = "take it out, and run the file as data: graph.run(path)."
-        raise DataError(
-            f"{path}: the section `progress:` is not as it was saved", [f"{type(error).__name__}: {error}"], mend
-        ) from error
-
-
-class _Reading:
-    def __init__(self, path: str, compiled: Compiled, loaded: data.Loaded, progress: dict[str, Any]) -> None:
-        self.path = path
-        self.compiled = compiled
-        self.loaded = loaded
-        self.progress = progress
-        self.touched = loaded.edited | loaded.removed
-        self.each = {name: step.get("each", []) for name, step in progress["steps"].items()}
-        self.again = 0
-
-    def saved(self) -> Saved:
-        adopted: dict[int, dict[str, Any]] = {}
-        taken: list[Taken] = []
-        for made in self.progress["done"]:
-            unit = ADOPTED + len(adopted)
-            name = made["step"]
-            adopted[unit] = {
-                "name": name,
-                "unit": unit,
-                "scope": 0,
-                "sets": made.get("sets"),
-                "fingerprint": made["fingerprint"],
-                "inputs": tuple(made["inputs"]),
-                "where": "",
-                "parts": b"",
-            }
-            taken.extend(self.results(made, unit))
-        params, lost = self.params()
-        states, edited = self.records()
-        done = f"{len(taken):,} nodes done" + (f", {self.again:,} to be made again" if self.again else "")
-        return Saved(
-            f"from {self.path} (version v{self.progress['version']} of run {self.progress['run']}), {done}",
-            params,
-            lost,
-            states,
-            {name: {"name": name, "fingerprint": step["fingerprint"]} for name, step in self.progress["steps"].items()},
-            adopted,
-            taken,
-            edited,
-            list(self.hints()),
-        )
-
-    def hints(self) -> Iterator[tuple[str, str, str]]:
-        for kind, keys, said in (
-            ("edited", self.loaded.edited, "edited or added by hand, and run from the first step"),
-            ("removed", self.loaded.removed, "taken out by hand, and gone with what was done for it"),
-        ):
-            if keys:
-                shown = [f"{model} {id!r}" for model, id in sorted(keys, key=str)]
-                more = f" and {len(shown) - 5:,} more" if len(shown) > 5 else ""
-                yield kind, f"{', '.join(shown[:5])}{more}: {said}", ""
-
-    # Records
-
-    def records(self) -> tuple[list[State], dict[tuple[str, Any], Mapping[str, Any] | None]]:
-        """Give the records to begin with, and what a node creates that was edited by hand (None: taken out)."""
-        origin = {name: self.progress["origin"].get(name, {}) for name in self.compiled.models}
-        created = {(name, id) for name, of in origin.items() for id in of.get("created", ())}
-        base: dict[tuple[str, Any], Any] = {}
-        for name, of in origin.items():
-            base.update(((name, record.id), record) for record in map(self.reader(name), of.get("changed", ())))
-        orphans = self.orphans(created)
-        edited: dict[tuple[str, Any], Mapping[str, Any] | None] = {}
-        tables: dict[str, list[Any]] = {name: [] for name in self.compiled.models}
-        there = set()
-        for record in self.loaded.records:
-            key = name, _ = type(record).__name__, record.id
-            there.add(key)
-            if key in created and key not in orphans:
-                if key in self.loaded.edited:
-                    edited[key] = {field.name: getattr(record, field.name) for field in attrs.fields(type(record)) if field.init}
-                if key in base:
-                    tables[name].append(base[key])
-            elif key in self.loaded.edited:
-                tables[name].append(record)
-            else:
-                tables[name].append(orphans.get(key) or base.get(key) or record)
-        edited.update({key: None for key in self.loaded.removed & created})
-        for name, of in origin.items():
-            for place, row in of.get("deleted", ()):
-                record = self.reader(name)(row)
-                if (name, record.id) not in there:
-                    tables[name].insert(place, record)
-        return [State(record) for records in tables.values() for record in records], edited
-
-    def reader(self, name: str) -> Callable[[Mapping[str, Any]], Any]:
-        read = row_reader(self.compiled.models[name])
-
-        def record(row: Mapping[str, Any]) -> Any:
-            try:
-                return read(row)
-            except Misfit as misfit:
-                rows = [f"{name} {row.get('id')!r}, field {way!r}: {text}" for way, text in misfit.problems]
-                mend = "run the file as data: graph.run(path)."
-                raise DataError(f"{self.path}: what the run began with does not fit the models any more", rows, mend) from None
-
-        return record
-
-    def orphans(self, created: set[tuple[str, Any]]) -> dict[tuple[str, Any], Any]:
-        """Give the records whose creators were taken out by hand, as they were created: they stand, and begin with the others."""
-        found: dict[tuple[str, Any], Any] = {}
-        living = set()
-        for made in self.progress["done"]:
-            for node in made["nodes"]:
-                gone = self.is_of(made["step"], node, self.loaded.removed)
-                for model, id, fields in _creations(node):
-                    if not gone:
-                        living.add((model, id))
-                    elif (model, id) in created and fields is not None:
-                        found.setdefault((model, id), self.reader(model)(fields))
-        return {key: record for key, record in found.items() if key not in living}
-
-    def is_of(self, step: str, node: Mapping[str, Any], keys: Iterable[tuple[str, Any]]) -> bool:
-        """Tell whether a node is of one of these records, or inside of one."""
-        return any((model, id) in keys for model, id in zip(self.each.get(step, ()), node.get("ids", ()), strict=False))
-
-    # Results
-
-    def results(self, made: Mapping[str, Any], unit: int) -> Iterator[Taken]:
-        name = made["step"]
-        if name not in self.compiled.steps:
-            return
-        step = self.compiled.units[self.compiled.steps[name]].step
-        assert step is not None
-        own = next((model for model in reversed(self.each[name]) if model is not None), None)
-        annotations = [step.returns]
-        for node in made["nodes"]:
-            if self.is_of(name, node, self.touched):
-                continue
-            found = None if node.get("again") else self.head(node, unit, own, annotations)
-            if found is None:
-                self.again += 1
-            else:
-                yield (name, tuple(node.get("ids", ()))), *found
-
-    def head(self, node: Mapping[str, Any], unit: int, own: str | None, annotations: list[Any]) -> tuple[Head, bytes] | None:
-        reads = tuple(self.read(*read) for read in node["reads"]) if "reads" in node else None
-        try:
-            changes = tuple(self.change(change, own) for change in node.get("changes", ()))
-        except (Misfit, KeyError):  # of a model that is not what it was
-            return None
-        address: bytes | None = None
-        value, has_files = None, False
-        if "gives" not in node:
-            address = bytes.fromhex(node["digest"])
-            before = met.count
-            found = _read_value(node, annotations, digest, address)
-            if not found:
-                return None
-            value, has_files = found[0], met.count != before
-        parts = bytes.fromhex("".join(node.get("inputs", ())))
-        head = Head(
-            0,
-            unit,
-            node["started"],
-            node["seconds"],
-            address,
-            parts,
-            changes,
-            node.get("gives", "value"),
-            reads,
-            False,
-            has_files,
-        )
-        return head, dumps(value)
-
-    def read(self, kind: str, model: str, rest: Any, answer: str) -> tuple[Any, bytes]:
-        if kind in ("count", "where"):
-            rest = tuple((name, value) for name, value in rest)
-        elif kind != "get":
-            rest = tuple(rest)
-        return (kind, model, rest), bytes.fromhex(answer)
-
-    def change(self, change: Mapping[str, Any], own: str | None) -> tuple[Any, ...]:
-        if "delete" in change:
-            return "delete", change["delete"], change["id"]
-        model = change["create"] if "create" in change else change["update"]
-        readers = field_readers(self.compiled.models[model or own or ""])
-        fields = {name: readers[name](value, None) for name, value in change["fields"].items()}
-        if "create" in change:
-            return "create", model, fields, change.get("if_exists", "error")
-        return "update", model, change["id"], fields
-
-    def params(self) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """Give the parameters the run was given, and the names of those that could not be saved."""
-        params, lost = {}, []
-        for name, saved in self.progress["params"].items():
-            if name not in self.compiled.parameters:
-                continue
-            annotation = self.compiled.annotations.get(name, EMPTY)
-            found = _read_value(saved, [annotation], as_data, bytes.fromhex(saved["digest"])) if saved else None
-            if found:
-                params[name] = found[0]
-            else:
-                lost.append(name)
-        return params, tuple(lost)
-
-
-def _creations(node: Mapping[str, Any]) -> Iterator[tuple[str, Any, Mapping[str, Any] | None]]:
-    """Give what a node created: model, id, and fields if they are known."""
-    for model, id in node.get("created", ()):
-        yield model, id, None
-    for change in node.get("changes", ()):
-        if "create" in change:
-            yield change["create"], change["fields"]["id"], change["fields"]
-
-
-def _read_value(
-    saved: Mapping[str, Any], annotations: Iterable[Any], address: Callable[[Any], bytes], known: bytes
-) -> tuple[Any] | None:
-    """Read a value in the way that gives it the digest it had."""
-    for candidate in _candidates(saved, annotations):
-        try:
-            value = candidate()
-            if address(value) == known:
-                return (value,)
-        except CpgraphError:
-            continue
-    return None
-
-
-def _candidates(saved: Mapping[str, Any], annotations: Iterable[Any]) -> Iterator[Callable[[], Any]]:
-    if "files" in saved:
-        yield lambda: Files(saved["files"])
-    elif "file" in saved:
-        yield lambda: File(saved["file"])
-    else:
-        yield lambda: saved["value"]
-        yield from (
-            partial(convert, saved["value"], annotation, "a value") for annotation in annotations if annotation is not EMPTY
-        )

@@ -443,7 +443,7 @@ def test_r7_a_saved_version_reads_like_data(tmp_path: Path) -> None:
     body = "\n".join(line for line in lines if not line.startswith("#"))
     pattern = (
         r"Order:\n- id: 1\n  amount: '3'\n  total: null\n  lines: \[\]\n  done: true\nPage: \[\]\n"
-        r"digests:\n  Order:\n    1: '?[0-9a-f]{16}'?\n  Page: \{\}\nprogress:\n  nodes:\n    parse\[1\]: ok"
+        r"digests:\n  Order:\n    1: '?[0-9a-f]{16}'?\n  Page: \{\}\nprogress:\n  nodes: \{'parse\[1\]': ok\}"
     )
     assert re.fullmatch(pattern, body)
 
