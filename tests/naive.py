@@ -210,6 +210,11 @@ class _Run:
                 if isinstance(part.each, dict) and (u := self.origin(part)):
                     named.append(u)
             part.before += [self.end_of(self.find(name), part) for name in named]
+        for part in [*self.steps.values(), *self.pipes]:  # what is before a part's inside is before what comes after the part,
+            for known in part.before:  # also where an each in between has no instance
+                inside = [other for other in [*self.steps.values(), *self.pipes] if known in other.around]
+                outer = [earlier for other in inside for earlier in other.before if known not in earlier.around]
+                part.before += [earlier for earlier in outer if earlier not in part.before]
 
     def find(self, name: Any) -> Part:
         if isinstance(name, Part):

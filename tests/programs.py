@@ -385,7 +385,7 @@ class _Maker:
             self.sets.add(models[-1])
         if self.chance(0.3):
             queries = ["store.values(A, 'v')", "store.count(A, v=1)", "store.all(B)", "store.where(A, w=0)", "store.get(B, 1)"]
-            queries += ["store.values(B, 'id', 'y')", "store.count(A)", "[r.id for r in store.all(A)]"]
+            queries += ["store.values(B, 'id', 'y')", "store.count(A)", "store.values(A, 'id')", "store.all(A)"]
             step.reads = self.random.sample(queries, self.random.randint(1, 2))
             if self.failing and self.chance(0.1):
                 step.reads.append("store.find(A, 2)")

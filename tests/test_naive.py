@@ -429,6 +429,22 @@ def test_after_waits_without_taking() -> None:
     assert found.values["look"] == found.values["later"] == [1, 1]
 
 
+def test_order_goes_through_an_each_without_instances() -> None:
+    """E1, C1: what comes after a part comes after all that its steps wait for, whether or not the part has a node."""
+
+    def between(own: list[int]) -> int:
+        return 1
+
+    def own(id: int) -> Any:
+        return result(id, update(v=1))
+
+    def last(between: list[int], store) -> Any:
+        return result(store.values(B, "v"), create(B(id=3)))
+
+    found = run(pipeline(last), pipeline(between, each=A), pipeline(own, each=B), b=[1])
+    assert found.values == {"own[1]": 1, "last": [1]}
+
+
 # G
 
 
