@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from array import array
+from bisect import bisect_left
 from typing import Any, Final
 
 from cpgraph.compile import Unit
@@ -41,6 +43,9 @@ class Ledger:
         self._committed = 0
         self._last = time.monotonic()
         self._shared: dict[int, list[tuple[Unit, Instance, int]]] = {}
+        self._made = array("Q")  # the rows of what was computed, ascending, and beside them by which node
+        self._makers: list[tuple[Unit, Instance]] = []
+        self._places = array("Q")
 
     @property
     def counts(self) -> list[int]:
@@ -102,6 +107,10 @@ class Ledger:
         extra: dict[str, Any] | None = None,
     ) -> None:
         """Note how a node ended."""
+        if ended == COMPUTED:
+            self._made.append(row)
+            self._makers.append((unit, instance))
+            self._places.append(self._committed + len(self._entries))
         self._entries.add(unit.index, instance.key, ended, row, version, extra)
         if unit.step is None:  # a condition, guard or selection that raised
             self.part_failures += 1
@@ -112,16 +121,20 @@ class Ledger:
             self._events.append(NodeEnded(node, unit.step.name, instance.record(), ENDINGS[ended], seconds))
 
     def share(self, row: int, unit: Unit, instance: Instance) -> None:
-        """Note that the node to be ended next has the same result as others of this run."""
+        """Note that the node to be ended next has the result that another of this run has computed."""
         self._shared.setdefault(row, []).append((unit, instance, self._committed + len(self._entries)))
 
     def relabelled(self) -> list[tuple[int, int]]:
         """Say of equal work which node counts as computed: the first in graph order (rule O2)."""
         found = []
-        for nodes in self._shared.values():
-            first, *others = sorted(nodes, key=lambda node: node_key((node[0].index, node[1].chain)))
-            found.append((first[2], COMPUTED))
-            found.extend((index, CACHED) for _, _, index in others)
+        for row, nodes in self._shared.items():
+            made = bisect_left(self._made, row)
+            group = {place: (unit.index, instance.chain) for unit, instance, place in nodes}
+            unit, instance = self._makers[made]
+            group[self._places[made]] = unit.index, instance.chain
+            first, *others = sorted(group, key=lambda place: node_key(group[place]))
+            found.append((first, COMPUTED))
+            found.extend((place, CACHED) for place in others)
         return found
 
     def commit(self) -> None:
