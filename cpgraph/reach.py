@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator, Mapping
 from types import CellType, FunctionType, MethodType
 from typing import Any, Final
 
-from cpgraph.code import Sources
 from cpgraph.digest import Walk, digest
 from cpgraph.items import Item
 from cpgraph.names import main_name, qualified_name
 from cpgraph.packages import Origin, Owner, origin_of_file, origin_of_module
+from cpgraph.sources import Sources
 
 __all__ = ["UNBOUND", "Build", "Content", "Kind", "Walker", "cells_of", "handle", "is_users", "name_in_library"]
 __all__ += ["name_of", "origin_of_class", "origin_of_function", "shown"]
@@ -134,7 +134,10 @@ def origin_of_function(function: FunctionType) -> Origin:
     """Tell whose code a function is, by its file: its `__module__` may be copied from what it wraps."""
     path = function.__code__.co_filename
     if path.startswith("<"):
-        return origin_of_module(function.__globals__.get("__name__"))
+        module = function.__globals__.get("__name__")
+        if module is None and path == "<string>":  # made by `exec` in a bare dict
+            module = "__main__"
+        return origin_of_module(module)
     return origin_of_file(os.path.abspath(path))
 
 
@@ -174,7 +177,7 @@ def _general_name(cls: type) -> str:
 def name_of(function: FunctionType) -> str:
     """Name a function by its code: its own name may be copied from what it wraps."""
     module = function.__globals__.get("__name__")
-    return f"{main_name() if module in ('__main__', '__mp_main__') else module}:{function.__code__.co_qualname}"
+    return f"{main_name() if module in ('__main__', '__mp_main__', None) else module}:{function.__code__.co_qualname}"
 
 
 def cells_of(function: FunctionType) -> Iterator[tuple[str, Any]]:
