@@ -12,23 +12,17 @@ is loaded (rule K2). Where there is no such source it is made from the code obje
 from __future__ import annotations
 
 import ast
-import linecache
-import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from functools import lru_cache
-from importlib.util import decode_source
-from textwrap import dedent
 from types import CodeType
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 import attrs
 
 from cpgraph.digest import Walk, digest_many
 
-__all__ = ["ITERABLE_COROUTINE", "Lookup", "Source", "Sources", "code_form", "names_in", "tree_form"]
+__all__ = ["ITERABLE_COROUTINE", "Function", "Lookup", "code_form", "identity", "names_in", "tree_form"]
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
-FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 COMPREHENSIONS: Final = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 SEES_LOCALS: Final = frozenset({"eval", "exec", "locals", "vars", "dir"})  # code that calls one of these can tell local names
 HAS_DOCSTRING: Final = 0x4000000  # a flag, as of Python 3.13
@@ -43,17 +37,6 @@ class Lookup(Protocol):
 
     def imported(self, module: str, level: int, name: str | None, attributes: tuple[str, ...]) -> tuple[bytes, int]:
         """Tell what an import in the body binds: `name` of the module, or, without, the module."""
-
-
-@attrs.frozen
-class Source:
-    """Where a function was found: its file, line and text, and its tree if that is what is loaded."""
-
-    file: str
-    line: int
-    text: str = ""
-    tree: Function | None = None
-    found: Literal["same", "other", "none"] = "none"  # what the file has: the code loaded, other code, or there is no file
 
 
 # The form of a syntax tree
@@ -401,7 +384,7 @@ def code_form(code: CodeType, lookup: Lookup, bound: frozenset[str] = frozenset(
 
 
 class _Constants(Walk):
-    """Encodes constants, among them code: as its form, or, without a lookup, as it is but for positions and docstrings."""
+    """Encodes constants, among them code: as its form, or, without a lookup, by its identity."""
 
     def __init__(self, lookup: Lookup | None = None, bound: frozenset[str] = frozenset()) -> None:
         super().__init__()
@@ -411,120 +394,19 @@ class _Constants(Walk):
     def special(self, value: Any) -> bytes | None:
         if not isinstance(value, CodeType):
             return None
-        return code_form(value, self.lookup, self.bound) if self.lookup else b"C" + self.identity(value)
-
-    def identity(self, code: CodeType) -> bytes:
-        import dis
-
-        flags = code.co_flags & ~(HAS_DOCSTRING | ITERABLE_COROUTINE)
-        counts = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, flags)
-        names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
-        parts = [self.encode((counts, names)), code.co_exceptiontable]
-        for item in dis.get_instructions(code):  # constants by value, as a docstring is one more of them and moves the others
-            parts.append(item.opname.encode())
-            parts.append(self.encode(item.argval if item.opcode in dis.hasconst else item.arg))
-        return digest_many(parts)
+        return code_form(value, self.lookup, self.bound) if self.lookup else b"C" + identity(value)
 
 
-# Finding the source of what is loaded
+def identity(code: CodeType) -> bytes:
+    """Give what is the same for code objects that do the same, whatever their positions and docstrings."""
+    import dis
 
-
-class Sources:
-    """Finds functions in the files they came from; each file is read and compiled once."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, _File | None] = {}
-
-    def find(self, code: CodeType, space: Mapping[str, Any]) -> Source:
-        """Find a function by its code and its globals."""
-        path = self.path(code, space)
-        if path not in self.files:
-            self.files[path] = _read(path, dict(space))
-        file = self.files[path]
-        if file is None:
-            return Source(path, code.co_firstlineno)
-        tree = file.tree_of(code)
-        if tree is None:
-            return Source(path, code.co_firstlineno, found="other")
-        text = dedent("\n".join(file.lines[tree.lineno - 1 : tree.end_lineno]))
-        return Source(path, tree.lineno, text, tree, "same")
-
-    def path(self, code: CodeType, space: Mapping[str, Any]) -> str:
-        """Give the full path of a function's file; that of a script is as it was typed, and the directory may have changed."""
-        path = code.co_filename
-        if path.startswith("<") or os.path.isabs(path):
-            return path
-        module = space.get("__file__")
-        if isinstance(module, str) and os.path.basename(module) == os.path.basename(path):
-            return os.path.abspath(module)
-        return os.path.abspath(path)
-
-
-@attrs.define
-class _File:
-    lines: list[str]
-    functions: dict[str, dict[int, list[tuple[CodeType, Function]]]]  # by name and line
-    identities: dict[str, dict[bytes, Function]] = attrs.field(factory=dict)
-
-    def tree_of(self, code: CodeType) -> Function | None:
-        """Give the tree that compiles to this code."""
-        lines = self.functions.get(code.co_qualname, {})
-        for known, tree in lines.get(code.co_firstlineno, ()):
-            if known == code:  # position and all
-                return tree
-        identity = _Constants().identity
-        if code.co_qualname not in self.identities:
-            self.identities[code.co_qualname] = {identity(known): tree for found in lines.values() for known, tree in found}
-        return self.identities[code.co_qualname].get(identity(code))
-
-
-def _read(path: str, space: dict[str, Any]) -> _File | None:
-    """Read and compile a file; None if there is none."""
-    source: str | bytes
-    try:
-        with open(path, "rb") as file:
-            source = file.read()
-    except (OSError, ValueError):
-        source = "".join(linecache.getlines(path, space))  # what a notebook or a zip file has
-    return _compiled(path, source) if source else None
-
-
-@lru_cache(maxsize=32)
-def _compiled(path: str, source: str | bytes) -> _File:
-    try:
-        tree = ast.parse(source)
-        module = compile(tree, path, "exec", dont_inherit=True)
-        lines = decode_source(source) if isinstance(source, bytes) else source
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return _File([], {})
-    functions: dict[str, dict[int, list[tuple[CodeType, Function]]]] = {}
-    for code, node in _pairs(module, tree):
-        functions.setdefault(code.co_qualname, {}).setdefault(code.co_firstlineno, []).append((code, node))
-    return _File(lines.split("\n"), functions)
-
-
-def _pairs(module: CodeType, tree: ast.Module) -> Iterator[tuple[CodeType, Function]]:
-    """Give each function of a module as code and as tree, found by name, line and, where these are not enough, column."""
-    trees: dict[tuple[str, int], list[Function]] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, FUNCTIONS):
-            first = min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", ()))])
-            trees.setdefault((getattr(node, "name", "<lambda>"), first), []).append(node)
-    waiting = [module]
-    while waiting:
-        code = waiting.pop()
-        waiting += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
-        found = trees.get((code.co_name, code.co_firstlineno), [])
-        if len(found) > 1:
-            found = sorted((node for node in found if _within(code, node)), key=lambda node: (node.lineno, node.col_offset))[-1:]
-        if found:
-            yield code, found[0]
-
-
-def _within(code: CodeType, node: Function) -> bool:
-    body = node.body if isinstance(node.body, ast.expr) else node.body[0]
-    start, end = (body.lineno, body.col_offset), (body.end_lineno or 0, body.end_col_offset or 0)
-    for line, last, column, stop in code.co_positions():
-        if line is not None and last is not None and column is not None and stop:
-            return start <= (line, column) and (last, stop) <= end
-    return False
+    encode = _Constants().encode
+    flags = code.co_flags & ~(HAS_DOCSTRING | ITERABLE_COROUTINE)
+    counts = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, flags)
+    names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
+    parts = [encode((counts, names)), code.co_exceptiontable]
+    for item in dis.get_instructions(code):  # constants by value, as a docstring is one more of them and moves the others
+        parts.append(item.opname.encode())
+        parts.append(encode(item.argval if item.opcode in dis.hasconst else item.arg))
+    return digest_many(parts)

@@ -21,14 +21,14 @@ from __future__ import annotations
 
 import copyreg
 import struct
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from hashlib import blake2b
 from operator import attrgetter
-from types import BuiltinFunctionType, FunctionType
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, Final, TypeVar
 
+from cpgraph.arrays import array_stand_in
 from cpgraph.errors import CpgraphError
 from cpgraph.names import main_name, qualified_name, resolve
 
@@ -225,7 +225,7 @@ def _named(value: Any, walk: Walk) -> bytes:
 
 def _builtin(value: Any, walk: Walk) -> bytes:
     bound = value.__self__
-    return _named(value, walk) if bound is None or type(bound) is type(sys) else _reduced(value, walk)
+    return _named(value, walk) if bound is None or isinstance(bound, ModuleType) else _reduced(value, walk)
 
 
 def _enum(value: Enum, walk: Walk) -> bytes:
@@ -355,7 +355,7 @@ def _fields(kind: type) -> list[str] | None:
 def _rule(kind: type) -> Rule:
     """Choose the rule for a class, once."""
     registered = next((base for base in kind.__mro__ if base in _REGISTERED), None)
-    stand_in = _STAND_INS.get(qualified_name(kind)) or _array_stand_in(kind)
+    stand_in = _STAND_INS.get(qualified_name(kind)) or array_stand_in(kind)
     rule: Rule
     if registered is not None:
         rule = _stand_in(kind, _REGISTERED[registered])
@@ -372,53 +372,6 @@ def _rule(kind: type) -> Rule:
         rule = _reduced if names is None else _record(kind, names)
     _RULES[kind] = rule
     return rule
-
-
-# Arrays and frames, where numpy and pandas are loaded
-
-
-def _array_stand_in(kind: type) -> Callable[[Any], Any] | None:
-    numpy, pandas = sys.modules.get("numpy"), sys.modules.get("pandas")
-    if numpy is not None and hasattr(numpy, "generic"):
-        if kind is numpy.ndarray:
-            return _array
-        if issubclass(kind, numpy.generic):
-            return lambda value: _array(numpy.asarray(value))
-        if issubclass(kind, numpy.dtype):
-            return lambda value: value.descr if value.names else value.str
-    if pandas is not None and hasattr(pandas, "Index"):
-        if kind is pandas.DataFrame:
-            return lambda frame: (frame.columns, frame.index, [_column(column) for _, column in frame.items()], frame.attrs)
-        if kind is pandas.Series:
-            return lambda series: (series.name, series.index, _column(series), series.attrs)
-        if kind is pandas.Index:
-            return lambda index: (list(index.names), _column(index))
-    return None
-
-
-def _array(array: Any) -> Any:
-    """Give what a numpy array is made of: its type, shape and content, whatever the order in memory."""
-    numpy = sys.modules["numpy"]
-    kind = array.dtype
-    if kind.names is not None:  # field by field: the gaps between them are arbitrary
-        return kind.names, [_array(array[name]) for name in kind.names]
-    if kind.hasobject:
-        return kind.str, array.shape, array.ravel().tolist()
-    if kind.char in "gG":  # so are the last bytes of a long double
-        if kind.char == "G":
-            return kind.str, _array(array.real), _array(array.imag)
-        mantissa, exponent = numpy.frexp(array)
-        high = mantissa.astype("f8")
-        return kind.str, _array(high), _array((mantissa - high).astype("f8")), _array(exponent)
-    flat = numpy.ascontiguousarray(array).reshape(-1)
-    content = blake2b(flat.view("u1") if flat.size and kind.itemsize else b"", digest_size=16).digest()
-    return kind.str, array.shape, content
-
-
-def _column(column: Any) -> Any:
-    """Give the values of one column or index: an array where it is one, else the values one by one."""
-    numpy = sys.modules["numpy"]
-    return column.to_numpy() if isinstance(column.dtype, numpy.dtype) else (column.dtype, list(column))
 
 
 # What others call

@@ -9,7 +9,7 @@ Of a graph with too many steps, what is too much is folded: a pipeline becomes o
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import reduce
 from operator import and_, or_
@@ -18,11 +18,11 @@ from typing import Final
 import attrs
 
 from cpgraph.captions import Row, Tally, counted, duration, pipeline_rows, shorten, step_rows, tallies, tally_rows, total
-from cpgraph.code import Sources
 from cpgraph.compile import END, START, STEP, Compiled, Place, Unit
 from cpgraph.errors import CpgraphError
 from cpgraph.resolve import Binding
 from cpgraph.runs import Run
+from cpgraph.sources import Sources
 
 __all__ = ["FRAME", "GREY", "INK", "LINE", "LOOKS", "RED", "Arrow", "Part", "Picture", "draw"]
 
@@ -155,7 +155,7 @@ def _parts(compiled: Compiled, limit: int) -> tuple[Part, list[Part]]:
             part = Part(place.index, "step", step.name, step_rows(step), around)
         elif place.index not in opened:
             rows.append(Row("text", f"{counts[place.index]:,} steps"))
-            part = Part(place.index, FOLDED, title or f"{place.name} …", rows, around)
+            part = Part(place.index, FOLDED, title or f"{_first_step(place)} …", rows, around)
         elif not rows and not title and _says_nothing(place):
             shown.append(around)
             continue
@@ -167,6 +167,12 @@ def _parts(compiled: Compiled, limit: int) -> tuple[Part, list[Part]]:
         part = shown[place.index]
         part.rank = min(part.rank, rank) if part.rank else rank
     return root, shown
+
+
+def _first_step(place: Place) -> str:
+    while place.children:
+        place = place.children[0]
+    return place.name
 
 
 def _counts(compiled: Compiled) -> list[int]:
@@ -188,14 +194,14 @@ def _opened(compiled: Compiled, limit: int) -> set[int]:
             "put what belongs together into pipelines, each is then drawn as one box; graph.to_networkx() gives all of it.",
         )
     opened: set[int] = set()
-    waiting = deque(compiled.root.children)
-    while waiting:
-        place = waiting.popleft()
-        more = boxes - 1 + len(place.children)
-        if place.unit is None and more <= limit and place.depth <= DEPTH:
-            opened.add(place.index)
-            boxes = more
-            waiting.extend(place.children)
+    level = [place for place in compiled.root.children if place.unit is None]
+    while level and level[0].depth <= DEPTH:
+        room = limit - boxes
+        if sum(len(place.children) - 1 for place in level) > room:  # then what takes more than its share stays folded
+            level = [place for place in level if len(place.children) - 1 <= room // len(level)]
+        boxes += sum(len(place.children) - 1 for place in level)
+        opened.update(place.index for place in level)
+        level = [child for place in level for child in place.children if child.unit is None]
     return opened
 
 

@@ -16,13 +16,13 @@ import cpgraph
 ROWS = [
     ["errors", "events", "names"],  # words
     [  # values
-        "digest", "pickles", "annotations", "models", "contents", "copies", "scalars", "documents", "rows",
+        "arrays", "digest", "pickles", "annotations", "models", "contents", "copies", "scalars", "documents", "rows",
         "data", "store",
     ],
     ["steps", "pipelines"],  # declare
     ["graph"],  # compile
     [  # remember
-        "packages", "code", "items", "reach", "functions", "kinds", "fingerprint", "disk", "locks",
+        "packages", "code", "sources", "items", "reach", "functions", "kinds", "fingerprint", "disk", "locks",
         "database", "directory", "upkeep", "runlog", "journal",
     ],
     ["tracebacks", "execute", "crews", "parcels", "shipments", "workers", "processes", "executors", "schedule", "runs"],  # do
