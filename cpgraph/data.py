@@ -329,7 +329,7 @@ def save(path: str | os.PathLike[str], records: Mapping[Any, Iterable[Any]], pro
         if json:
             text = documents.dump({**tables, **digests, **done}, json=True)
         else:
-            text = f"{HEAD}{body}{_written(digests, path)[0]}{last}"
+            text = f"{HEAD}{body if tables else ''}{_written(digests, path)[0]}{last}"
         documents.write(path, text)
 
 
