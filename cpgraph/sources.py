@@ -6,8 +6,10 @@ People edit while a run goes on: a file is the source of a function only if comp
 from __future__ import annotations
 
 import ast
+import gc
 import linecache
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from importlib.util import decode_source
@@ -96,12 +98,19 @@ def _read(path: str, space: dict[str, Any]) -> _File | None:
 
 @lru_cache(maxsize=32)
 def _compiled(path: str, source: str | bytes) -> _File:
+    collecting = gc.isenabled()
+    gc.disable()  # a tree is many objects and no garbage: the collector would take as long as the compiler
     try:
-        tree = ast.parse(source)
-        module = compile(tree, path, "exec", dont_inherit=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python gave them when it compiled the file itself
+            tree = ast.parse(source)
+            module = compile(tree, path, "exec", dont_inherit=True)
         lines = decode_source(source) if isinstance(source, bytes) else source
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return _File([], {})
+    finally:
+        if collecting:
+            gc.enable()
     functions: dict[str, dict[int, list[tuple[CodeType, Function]]]] = {}
     for code, node in _pairs(module, tree):
         functions.setdefault(code.co_qualname, {}).setdefault(code.co_firstlineno, []).append((code, node))

@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from io import IOBase
 from pathlib import Path
@@ -1018,6 +1019,13 @@ def test_k2_lambdas_of_one_line_are_told_apart(load: Callable[..., ModuleType]) 
     found = [Fingerprinter().fingerprint(function) for function in (*rows.pair, rows.pair[2]())]
     assert len({fingerprint.digest for fingerprint in found}) == 4
     assert all(not fingerprint.hints for fingerprint in found)
+
+
+def test_k2_a_file_that_python_warns_about_is_read_in_silence(load: Callable[..., ModuleType]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        rows = load("def step(x): return x is 1\n")
+    assert Fingerprinter().fingerprint(rows.step).hints == ()  # and not an error, as the tests have it
 
 
 def test_k2_a_generator_made_a_coroutine_is_found(load: Callable[..., ModuleType]) -> None:
