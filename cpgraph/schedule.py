@@ -415,6 +415,8 @@ class Schedule:
             row = instance.row or next((inner.row for inner in reversed(instance.chain) if inner.row is not None), None)
             effects = check(self.world, node.eyes(), row, changes, node.id) if changes else ()
         except Exception as error:
+            self.flow.ready.extend((follower.unit, follower.instance) for follower in node.followers)
+            node.followers = []  # what this node may not write, another with equal work may
             self._fail(node, failed(Call(-1, self.targets[unit.index]), error, head.seconds, head.started))
             return
         row_id = result.row
