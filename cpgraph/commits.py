@@ -10,13 +10,12 @@ from typing import Any
 
 import attrs
 
-from cpgraph.contents import as_data
 from cpgraph.digest import digest
 from cpgraph.errors import CpgraphError
 from cpgraph.instances import Asker, Instance, World
 from cpgraph.models import AUTO, check_update, wrong_id
 from cpgraph.ranks import Rank
-from cpgraph.store import Row, State, Table, Write, fold, not_found
+from cpgraph.store import Row, State, Table, Write, add_head, fold, not_found, standing
 
 ENOUGH = 200  # conflicts of one write that are followed up
 
@@ -55,7 +54,7 @@ class Applied:
     touched: list[Row] = attrs.field(factory=list)
     created: list[Row] = attrs.field(factory=list)
     conflicts: list[Conflict] = attrs.field(factory=list)
-    outcome: dict[tuple[str, Any], dict[str, Any]] = attrs.field(factory=dict)
+    outcome: dict[tuple[str, Any], dict[str, Any] | None] = attrs.field(factory=dict)
     kept: list[tuple[str, Any]] = attrs.field(factory=list)
 
 
@@ -177,38 +176,31 @@ def apply(world: World, asker: Asker, effects: Sequence[Effect], commit: int) ->
 def _create(world: World, asker: Asker, effect: Effect, row: Row | None, commit: int, applied: Applied) -> None:
     table, instance = effect.table, asker.instance
     write = Write(commit, "create", effect.fields, asker.unit, instance, effect.ordinal, None)
+    if effect.keep:
+        write.fields = _Kept(write.fields)
+    rank = Rank(effect.ordinal, instance.generation + 1, asker.unit, instance.chain)
     if row is None:
-        rank = Rank(effect.ordinal, instance.generation + 1, asker.unit, instance.chain)
         row = Row(table, effect.id, None, rank)
         write.state = State(table.make(effect.fields))
-        row.writes.append(write)
         table.created.append(row)
         table.rows[effect.id] = row
         applied.created.append(row)
-        applied.touched.append(row)
-        return
-    others = [other for other in row.writes if other.kind == "create" and not asker.sees(other)]
-    last = row.last
-    if not others or last is None:
-        write.state = State(table.make(effect.fields)) if last is None else last
     else:
-        first = others[0]
-        same = as_data(dict(first.fields)) == as_data(dict(effect.fields))
-        if same:
-            mine = Rank(effect.ordinal, instance.generation + 1, asker.unit, instance.chain)
-            row.rank = min(row.rank, mine)
-            applied.created.append(row)
-        else:
-            row.conflicted = True
-            applied.outcome[(table.name, effect.id)] = {}
-            if effect.keep or any(_keeps(other) for other in others):
-                applied.kept.append((table.name, effect.id))
-            else:
-                applied.conflicts.append(Conflict(table.name, effect.id, "id", asker.unit, instance, first.unit, first.instance))
-        write.state = last
-    if effect.keep:
-        write.fields = _Kept(write.fields)
+        others = [other for other in row.writes if other.kind != "update" and not asker.sees(other)]
+        for other in others:
+            if other.kind == "delete":
+                _meet(applied, row, "id", asker, other)
+            elif digest(dict(other.fields)) != digest(dict(effect.fields)):
+                row.conflicted = True
+                if effect.keep or isinstance(other.fields, _Kept):
+                    applied.kept.append((table.name, effect.id))
+                else:
+                    _meet(applied, row, "id", asker, other)
+        row.rank = min(row.rank, rank) if row.base is None else row.rank
+        applied.created.append(row)
+        write.state = row.last if row.last is not None else State(table.make(effect.fields))
     row.writes.append(write)
+    _settle(row, write, applied)
     applied.touched.append(row)
 
 
@@ -216,56 +208,73 @@ class _Kept(dict[str, Any]):
     """The fields of a record created with if_exists="keep"."""
 
 
-def _keeps(write: Write) -> bool:
-    return isinstance(write.fields, _Kept)
+def _meet(applied: Applied, row: Row, field: str, asker: Asker, other: Write) -> None:
+    row.conflicted = True
+    applied.conflicts.append(Conflict(row.table.name, row.id, field, asker.unit, asker.instance, other.unit, other.instance))
+
+
+def _settle(row: Row, write: Write, applied: Applied) -> None:
+    """Find what a record is after unordered writes; those who read the line are told, and need not find out again."""
+    if not row.conflicted:
+        return
+    if row.heads is None and all(other.kind != "delete" for other in row.writes):
+        row.heads = {}
+        for other in row.writes[:-1]:
+            _add_heads(row.heads, other)
+    if row.heads is None or write.kind == "delete":
+        row.heads = None
+        write.state = fold(row, row.writes)
+    else:
+        _add_heads(row.heads, write)
+        last = row.writes[-2].state if len(row.writes) > 1 else row.base
+        if write.kind == "update" and last is not None:
+            fields = {name: standing(row.heads[name]).fields[name] for name in write.fields}
+            write.state = State(row.table.evolve(last.record, fields))
+    record = write.state.record if write.state is not None else None
+    names = [field.name for field in attrs.fields(row.table.model)] if row.table.model is not None else []
+    applied.outcome[row.table.name, row.id] = {name: getattr(record, name) for name in names} if record is not None else None
+
+
+def _add_heads(heads: dict[str, list[Write]], write: Write) -> None:
+    for name in write.fields if write.kind == "update" else ():
+        heads[name] = add_head(heads.get(name, []), write)
 
 
 def _alter(asker: Asker, effect: Effect, row: Row, commit: int, applied: Applied) -> None:
     write = Write(commit, effect.kind, effect.fields, asker.unit, asker.instance, effect.ordinal, None)
-    met = _unordered(asker, row, effect)
+    for field, other in _unordered(asker, row, effect):
+        _meet(applied, row, field, asker, other)
     last = row.last
-    if met:
-        row.conflicted = True
-        for field, other in met:
-            applied.conflicts.append(
-                Conflict(row.table.name, row.id, field, asker.unit, asker.instance, other.unit, other.instance)
-            )
-    row.writes.append(write)
-    if row.conflicted:
-        write.state = fold(row, row.writes)
-        record = write.state.record if write.state is not None else None
-        applied.outcome[(row.table.name, row.id)] = (
-            {name: _get(record, name) for name in effect.fields} if record is not None else {}
-        )
-    elif effect.kind == "update" and last is not None:
+    if effect.kind == "update" and last is not None:
         write.state = State(row.table.evolve(last.record, effect.fields))
-    if effect.kind == "delete":
+    elif effect.kind == "delete":
         row.table.deletes = True
+    row.writes.append(write)
+    _settle(row, write, applied)
     applied.touched.append(row)
-
-
-def _get(record: Any, name: str) -> Any:
-    return record[name] if type(record) is dict else getattr(record, name)
 
 
 def _unordered(asker: Asker, row: Row, effect: Effect) -> list[tuple[str, Write]]:
     """Find the writes this one conflicts with, latest first; what is before a write that is seen is settled."""
     met: list[tuple[str, Write]] = []
     pending = fields_met(row) if effect.kind == "delete" else set(effect.fields)
+    own = row.base is None and row in asker.own_rows()
     for write in reversed(row.writes):
-        if write.kind == "create" or (write.kind == effect.kind == "delete"):
+        if write.kind == "create":
+            if effect.kind == "delete" and not own and not asker.sees(write):
+                met.append(("id", write))
+            continue
+        if write.kind == effect.kind == "delete":
             continue
         shared = pending if write.kind == "delete" else pending & write.fields.keys()
         if not shared:
             continue
         if asker.sees(write):
             pending = pending - shared
-            if not pending:
-                break
         else:
             met.extend((field, write) for field in sorted(shared))
-            if len(met) > ENOUGH:
-                break
+        if len(met) > ENOUGH or (effect.kind == "update" and not pending):
+            break
     return met
 
 

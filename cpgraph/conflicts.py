@@ -17,7 +17,7 @@ from cpgraph.ranks import node_key
 
 __all__ = ["Conflicts", "part_of"]
 
-About = tuple[int, int, str, Any, str]
+About = tuple[int, int, str, str]
 
 
 def part_of(world: World, conflict: Conflict) -> tuple[Place, Instance, bool]:
@@ -56,7 +56,7 @@ class Conflicts:
         self._met: dict[About, list[Conflict]] = {}
 
     def add(self, conflict: Conflict, place: Place, at: Instance) -> None:
-        about = (place.index, id(at), conflict.model, conflict.id, conflict.field)
+        about = (place.index, id(at), conflict.model, conflict.field)
         self._met.setdefault(about, []).append(conflict)
 
     def __bool__(self) -> bool:
@@ -67,8 +67,11 @@ class Conflicts:
         kept: list[dict[str, Any]] = []
         errors: dict[str, BaseException] = {}
         compiled = self._world.compiled
-        for (place, _, model, id, field), met in self._met.items():
-            first, later = min((_pair(conflict) for conflict in met), key=lambda pair: [node_key(node) for node in pair])
+        for (place, _, model, field), met in self._met.items():
+            pairs = sorted(
+                ((_pair(conflict), conflict.id) for conflict in met), key=lambda found: [node_key(node) for node in found[0]]
+            )
+            (first, later), id = pairs[0]
             nodes = {node for conflict in met for node in _pair(conflict)}
             error = _error(compiled, first, later, model, id, field, compiled.places[place], len(nodes))
             step = compiled.units[later[0]].step

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 from cpgraph.compile import END, START, STEP, Compiled, Edge, Place, Scope, Unit
 from cpgraph.instances import BLOCKED, CLOSED, FAILED, OK, PLANNED, Asker, Cause, Fan, Instance, World, descendants
 from cpgraph.ranks import Rank
-from cpgraph.resolve import Binding
 from cpgraph.store import Row, Snapshot, State, Write, created_rank
 
 __all__ = ["Decide", "Flow"]
@@ -549,7 +548,7 @@ class Flow:
                         for row, state in list(fan.snapshot.view.rows(table))
                         if self.decide.selects(fan, state)
                     ]
-                elif not isinstance(scope.source, Binding):  # else items that are not known yet
+                else:
                     for index, (key, item, digest) in enumerate(self.decide.items(fan) or ()):
                         found.append(self._add(fan, key, Rank(index), item=item, digest=digest))
             except Exception:

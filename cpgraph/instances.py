@@ -13,7 +13,7 @@ from typing import Any, Final
 import attrs
 
 from cpgraph.compile import Compiled, Place, Scope
-from cpgraph.ranks import Rank, node_earlier
+from cpgraph.ranks import Rank
 from cpgraph.store import Eyes, Overlay, Records, Row, Snapshot, View, Write
 
 __all__ = ["BLOCKED", "CLOSED", "FAILED", "OK", "PLANNED", "WAITING", "Asker", "Cause", "Fan", "Instance", "World", "descendants"]
@@ -130,12 +130,12 @@ class Instance:
             return state.record if state is not None else None
         return self.item
 
-    def wins(self, write: Write, holder: Write) -> bool:
-        """Tell whether a write stands over one before it in time: it comes after it, or is first in graph order."""
+    def comes_after(self, write: Write, earlier: Write) -> bool:
+        """Tell whether a write of this instance comes after another one."""
         asker = Asker(self.world, write.unit, self)
-        if asker.sees(holder):
+        if asker.sees(earlier):
             return True
-        return node_earlier(write.unit, self.chain, holder.unit, holder.instance.chain)
+        return earlier.kind == "create" and write.kind != "create" and any(earlier in row.writes for row in asker.own_rows())
 
 
 class Fan:

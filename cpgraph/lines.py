@@ -276,31 +276,44 @@ class Line:
             if kind == "create":
                 id = change[2]["id"]
                 id = derived_id(node, ordinal) if id is AUTO else id
-                self._create(table, {**change[2], "id": id}, entry, ordinal, spots)
+                self._create(table, {**change[2], "id": id}, entry, ordinal, spots, outcome)
                 continue
             id = own_id if change[1] is None else change[2]
             row = table.rows.get(id)
             if row is None:
                 continue
-            fields = outcome.get((model, id), change[3] if kind == "update" else {})
+            fields = change[3] if kind == "update" else {}
             last = row.last
             state = None
-            if kind == "update" and last is not None:
-                state = State(table.evolve(last.record, fields)) if fields else last
+            if (model, id) in outcome:
+                after = outcome[model, id]
+                state = State(table.make(after)) if after is not None else None
+            elif kind == "update" and last is not None:
+                state = State(table.evolve(last.record, fields))
             row.writes.append(Write(entry.version, kind, fields, entry.unit, None, ordinal, state))
 
     def _create(
-        self, table: Any, fields: dict[str, Any], entry: Entry, ordinal: int, spots: dict[tuple[int, tuple[Any, ...]], _Spot]
+        self,
+        table: Any,
+        fields: dict[str, Any],
+        entry: Entry,
+        ordinal: int,
+        spots: dict[tuple[int, tuple[Any, ...]], _Spot],
+        outcome: Mapping[Any, Any],
     ) -> None:
         chain, generation = self._chain(entry, spots)
         rank = Rank(ordinal, generation + 1, entry.unit, chain)
         row = table.rows.get(fields["id"])
         if row is None:
             row = table.rows[fields["id"]] = Row(table, fields["id"], None, rank)
-        elif row.last is not None:
-            row.rank = min(row.rank, rank) if row.base is None else row.rank
+        elif row.base is None:
+            row.rank = min(row.rank, rank)
+        about = table.name, row.id
+        if about not in outcome and row.last is not None:
             return
-        row.writes.append(Write(entry.version, "create", fields, entry.unit, None, ordinal, State(table.make(fields))))
+        after = outcome.get(about, fields)
+        state = State(table.make(after)) if after is not None else None
+        row.writes.append(Write(entry.version, "create", fields, entry.unit, None, ordinal, state))
 
     def own(self, step: StepMeta, key: tuple[Any, ...]) -> tuple[str | None, Any]:
         """Give the model and id of the innermost record of a node."""

@@ -21,13 +21,14 @@ from cpgraph.contents import content_if_any, met
 from cpgraph.copies import isolated
 from cpgraph.digest import digest, list_digest
 from cpgraph.errors import CpgraphError, RecordNotFound, nearest
-from cpgraph.ranks import Rank, rank_key
+from cpgraph.ranks import Rank, node_earlier, rank_key
 
 __all__ = ["Eyes", "Live", "Query", "Records", "Row", "Snapshot", "State", "Store", "Table", "View", "Write", "ask"]
 
 M = TypeVar("M")
 Query = tuple[Any, ...]
 NOTHING = b"\0" * 16
+MOST_HEADS = 200
 
 
 class State:
@@ -66,11 +67,21 @@ class Write:
         self.ordinal = ordinal
         self.state = state
 
+    def is_before(self, other: Write) -> bool:
+        """Tell whether another write comes after this one: its node does, or stands on the record that this one created."""
+        if self.unit == other.unit and self.instance is other.instance:
+            return self.commit == other.commit and self.ordinal < other.ordinal
+        return bool(other.instance.comes_after(other, self))
+
+    def is_first(self, other: Write) -> bool:
+        """Tell whether this write's node is first in graph order."""
+        return node_earlier(self.unit, self.instance.chain, other.unit, other.instance.chain)
+
 
 class Row:
     """One record with all its writes. `conflicted`: unordered writes met, so views must look at each write."""
 
-    __slots__ = ("base", "conflicted", "id", "rank", "table", "writes")
+    __slots__ = ("base", "conflicted", "heads", "id", "rank", "table", "writes")
 
     def __init__(self, table: Table, id: Any, base: State | None, rank: Rank) -> None:
         self.table = table
@@ -79,6 +90,7 @@ class Row:
         self.rank = rank
         self.writes: list[Write] = []
         self.conflicted = False
+        self.heads: dict[str, list[Write]] | None = None
 
     @property
     def last(self) -> State | None:
@@ -232,29 +244,48 @@ def created_rank(write: Write) -> Rank:
     return Rank(write.ordinal, instance.generation + 1, write.unit, instance.chain)
 
 
-def fold(row: Row, writes: Iterable[Write]) -> State | None:
-    """Apply writes one after another; of unordered ones to a field, that of the node first in graph order stands."""
-    from_base = row.base
-    current: dict[str, tuple[Any, Write]] = {}
-    record = from_base.record if from_base is not None else None
-    gone: Write | None = None
-    for write in writes:
-        if write.kind == "delete":
-            record, gone, current = None, write, {}
-        elif write.kind == "create":
-            if record is None:
-                record, current = row.table.make(write.fields), {}
-        elif record is not None:
-            kept = {}
-            for name, value in write.fields.items():
-                holder = current.get(name)
-                if holder is None or write.instance.wins(write, holder[1]):
-                    kept[name] = value
-                    current[name] = (value, write)
-            record = row.table.evolve(record, kept) if kept else record
-        elif gone is not None and not write.instance.wins(write, gone):
-            continue
-    return State(record) if record is not None else None
+def fold(row: Row, writes: Sequence[Write]) -> State | None:
+    """Put writes together where some are unordered: of those to a field, that of the node first in graph order stands."""
+
+    def clash(one: Write, other: Write) -> bool:
+        return one is not other and not (one.is_before(other) or other.is_before(one))
+
+    deletes = [write for write in writes if write.kind == "delete"]
+    deletes = [
+        one
+        for one in deletes
+        if not any(other.kind != "delete" and clash(one, other) and other.is_first(one) for other in writes)
+    ]
+    live = [
+        one for one in writes if one.kind != "delete" and not any(one.is_before(gone) or clash(one, gone) for gone in deletes)
+    ]
+    creates = [write for write in live if write.kind == "create"]
+    if creates:
+        record = row.table.make(creates[0].fields)
+    elif row.base is not None and not deletes:
+        record = row.base.record
+    else:
+        return None
+    heads: dict[str, list[Write]] = {}
+    for write in live:
+        for name in write.fields if write.kind == "update" else ():
+            heads[name] = add_head(heads.get(name, []), write)
+    fields = {name: standing(found).fields[name] for name, found in heads.items()}
+    return State(row.table.evolve(record, fields) if fields else record)
+
+
+def add_head(heads: Sequence[Write], write: Write) -> list[Write]:
+    """Add a write to those of one field that no other one comes after; beyond a number of them the oldest are let go."""
+    return [*(head for head in heads[-MOST_HEADS:] if not head.is_before(write)), write]
+
+
+def standing(heads: Sequence[Write]) -> Write:
+    """Give the write that stands among unordered ones."""
+    first = heads[0]
+    for write in heads[1:]:
+        if write.is_first(first):
+            first = write
+    return first
 
 
 class Snapshot:

@@ -658,10 +658,11 @@ class _Run:
             for write in [w for w in self.log if w.kind == "create"]:
                 self.offer(pipe, ids, write)
             return
-        if unasked and self.origin(pipe):
-            return
         (source,) = pipe.each.values()
-        items = self.arguments(task)[next(iter(pipe.each))] if self.origin(pipe) else source
+        try:
+            items = self.arguments(task)[next(iter(pipe.each))] if self.origin(pipe) else source
+        except _Missing:  # of a pipeline that is not opened: items that are not known cannot be counted (O2)
+            return
         if isinstance(items, Files):
             items = items.expand()
         pairs = list(items.items()) if isinstance(items, dict) else [(None, item) for item in items]
