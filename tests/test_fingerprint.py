@@ -1028,6 +1028,12 @@ def test_k2_a_file_that_python_warns_about_is_read_in_silence(load: Callable[...
     assert Fingerprinter().fingerprint(rows.step).hints == ()  # and not an error, as the tests have it
 
 
+def test_k2_a_long_file_is_found_to_its_end(take: Take) -> None:
+    many = "".join(f"def f{number}(x: int) -> int: return x\n" for number in range(1200))
+    found = take(f"# Text.\nfrom __future__ import annotations\n{many}def step(x: int): return f600(x)\n")
+    assert (found.hints, [part.line for part in found.parts]) == ((), [603, 1203])
+
+
 def test_k2_a_generator_made_a_coroutine_is_found(load: Callable[..., ModuleType]) -> None:
     rows = load("import types\n@types.coroutine\ndef step(x): yield x\n")
     plain = load("def step(x): yield x\n")
