@@ -65,7 +65,7 @@ class Graph:
     def resume(
         self,
         start: Any = None,
-        data: Any = UNSET,
+        data: Any = None,
         *,
         dir: Any = UNSET,
         params: Mapping[str, Any] | None = None,
@@ -76,7 +76,8 @@ class Graph:
         stop: Any = None,
     ) -> Run:
         """Carry on from the last run, a version or a saved one: what it completed is kept, also if its code was edited."""
-        return self._launch(self._order(data, dir, params, executor, concurrency, stream, redo, stop, start=start))
+        given = UNSET if data is None else data
+        return self._launch(self._order(given, dir, params, executor, concurrency, stream, redo, stop, start=start))
 
     def plan(
         self,

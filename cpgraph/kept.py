@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from cpgraph.compile import Compiled
+from cpgraph.digest import digest
 from cpgraph.errors import CpgraphError
 from cpgraph.fingerprint import Fingerprint
 from cpgraph.journal import Journal, Row, RunRow
@@ -80,6 +81,7 @@ class Resumed:
 
     `taken` gives the results that were made elsewhere, by the units `adopted`. `lost` are parameters that were given and could
     not be saved. `edited` are records that a node creates and that were edited by hand, or taken out (None), in a saved version.
+    `line` is that of the run resumed.
     """
 
     number: int | None
@@ -94,6 +96,29 @@ class Resumed:
     lost: Sequence[str] = ()
     edited: Mapping[tuple[str, Any], Mapping[str, Any] | None] = attrs.field(factory=dict)
     hints: Sequence[tuple[str, str, str]] = ()
+    line: Callable[[], Line] | None = None
+
+    def compare(self, states: Iterable[State]) -> None:
+        """See which records of the run resumed are others now, or gone, so that it is told (rule R3)."""
+        if self.line is None:
+            return
+        try:
+            before = {(model, type(fields["id"]), fields["id"]): fields for model, fields in self.line().initial()}
+        except Exception:  # values of classes that are no more
+            return
+        changed = []
+        for state in states:
+            record = state.record
+            old = before.pop((type(record).__name__, type(record.id), record.id), None)
+            new = {field.name: getattr(record, field.name) for field in attrs.fields(type(record))}
+            if old is not None and old != new and not _alike(old, new):
+                changed.append(f"{type(record).__name__} {record.id!r}")
+        gone = [f"{model} {id!r}" for model, _, id in before]
+        found = [
+            ("data-changed", changed, "not as in the run resumed: what asks for that runs again"),
+            ("data-gone", gone, "not in the data any more, and gone with all that was done for it"),
+        ]
+        self.hints = (*self.hints, *((kind, f"{_few(names)}: {text}", "") for kind, names, text in found if names))
 
     def adopt(self, journal: Journal, number: int) -> Kept:
         """Take results that were made elsewhere over into this journal; where it is only read, they are kept beside it."""
@@ -143,6 +168,17 @@ class Resumed:
             )
 
 
+def _alike(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    try:
+        return digest(sorted(old.items())) == digest(sorted(new.items()))
+    except Exception:  # a file that is gone
+        return False
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
+
+
 def resume_from(start: Any, journal: Journal, compiled: Compiled) -> Resumed:
     """Find what to resume: None for the last run, else a version, a run, or the path of a saved version."""
     if isinstance(start, Run):
@@ -190,6 +226,7 @@ def _from_last(last: Last) -> Resumed:
         tuple(last.meta["source"]),
         None if last.meta["source"][0] in ("path", "function") else _states_of(last.journal, last.row),
         {step["name"]: step for step in last.meta["steps"].values()},
+        line=lambda: Line.read(last.journal, last.row.number, last.row.meta or b""),
     )
 
 
@@ -263,6 +300,7 @@ def _from_version(version: Version, journal: Journal) -> Resumed:
         steps,
         adopted,
         taken,
+        line=lambda: line,
     )
 
 

@@ -133,8 +133,9 @@ class _Launch:
         if resumed is not None:
             schedule.edited = resumed.edited
             resumed.tell(compiled, fingerprints, metas.fingerprint_of, schedule.tellings.told)
+        schedule.fingerprint_of = metas.fingerprint_of
         if planning:
-            schedule.last, schedule.fingerprint_of = last, metas.fingerprint_of
+            schedule.last = last
             plan = schedule.plan(line)
             journal.close()
             return plan
@@ -250,6 +251,12 @@ class _Launch:
             data = resumed.source[1] if resumed.source[0] == "path" else self.order.default_data
         elif data is UNSET or data is None:
             data = self.order.default_data
+        states, source = self._loaded(data, models)
+        if resumed is not None:
+            resumed.compare(states)
+        return states, source
+
+    def _loaded(self, data: Any, models: list[type]) -> tuple[list[State], Any]:
         if isinstance(data, Version | Run):
             version = data.history[-1] if isinstance(data, Run) else data
             view = version.run.line.view(version.place)

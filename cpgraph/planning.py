@@ -83,7 +83,6 @@ class Planner(Schedule):
     """The schedule with nobody to execute. `last`: the run of this graph before, to say what differs."""
 
     last: Any = None
-    fingerprint_of: Any = None
 
     def plan(self, line: str) -> Plan:
         self.ledger = _Idle(self.journal, 0, self.world, self.stream)

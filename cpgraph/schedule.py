@@ -80,6 +80,8 @@ class Schedule:
         self.has_guards = any(unit.open is not None and unit.open.guard for unit in self.compiled.units)
         self.working: dict[tuple[bytes, int], Node] = {}
         self.edited: Mapping[tuple[str, Any], Mapping[str, Any] | None] = {}
+        self.makers: dict[int, set[tuple[int, int]]] = {}  # of a resume: runs and units that made the results of each unit
+        self.fingerprint_of: Callable[[int, int], str] = lambda run, unit: ""
         self.stopping = False
         self.interrupts = 0
 
@@ -105,6 +107,7 @@ class Schedule:
 
     def _turn(self) -> bool:
         """Do what can be done now, then wait for what comes next; gives False when nothing can."""
+        self._look_at_stop()
         if self.settings.at_once:
             self.ledger.commit()
         if not self.stopping:
@@ -424,13 +427,15 @@ class Schedule:
             self._leave_work(node)
             row_id = self.ledger.keep(node.key if step.options.cache and not node.uncached else None, head, value)
         instance.values[unit.slot] = value
+        if self.results.kept is not None:
+            self.makers.setdefault(unit.index, set()).add((head.run, head.unit))
         extra: dict[str, Any] | None = None
         version = 0
         if effects:
             version = 1 if ended == COMPUTED else 2
             extra = self._apply(node, effects)
         if head.reads:
-            self.tellings.asked(unit.index, head.reads)
+            self.tellings.asked(node.eyes(), head.reads)
         if (ended == CACHED and head.run == self.run_number and head.unit < ADOPTED) or (ended == COMPUTED and node.followers):
             self.ledger.share(row_id, unit, instance)
         self.ledger.end(unit, instance, ended, row_id, version, head.seconds, extra)
@@ -509,6 +514,8 @@ class Schedule:
         if instance.ended[unit.slot]:
             return
         self._leave_work(node)
+        if outcome.reads:
+            self.tellings.asked(node.eyes(), outcome.reads, node.id)
         row = self.ledger.keep_failure(node.id, unit.name, outcome, max(node.attempts, 1))
         self.ledger.end(unit, instance, FAILED_END, row, seconds=outcome.seconds)
         self.flow.end(unit, instance, FAILED, node.id)
@@ -527,15 +534,15 @@ class Schedule:
         for binding in unit.bindings:
             if binding.kind == "joined":
                 missing, expected = self.inputs.missing(unit, instance, binding)
+                name, node = self.compiled.units[binding.unit].name, node_id(unit.name, instance.key)
                 if missing:
-                    self.tellings.told(
-                        "joined-fewer",
-                        f"{unit.name} joins {expected - missing} of {expected} of {self.compiled.units[binding.unit].name}",
-                        "see run.failures for those that are missing.",
-                        node_id(unit.name, instance.key),
-                        unit.name,
-                    )
-                    return
+                    text = f"{unit.name} joins {expected - missing} of {expected} of {name}"
+                    self.tellings.told("joined-fewer", text, "see run.failures for those that are missing.", node, unit.name)
+                codes = {self.fingerprint_of(*maker) for maker in self.makers.get(binding.unit, ())}
+                if len(codes) > 1:
+                    text = f"{unit.name} joins results of {name} that {len(codes)} states of its code have made"
+                    mend = f"say run, or redo={[name]!r}, to have all of them by the code as it is now."
+                    self.tellings.told("joined-mixed", text, mend, node, unit.name)
 
     def _instance_counts(self) -> dict[int, int]:
         return {scope: sum(len(fan.instances) for fan in fans) for scope, fans in self.flow.open_fans.items()}
