@@ -52,9 +52,9 @@ def shorten(text: str, length: int = 44) -> str:
 def step_rows(step: Step) -> list[Row]:
     """Say what a step is for and what options it has that matter."""
     rows = []
-    said = _first_line(step.function)
+    said = shorten(_first_line(step.function))
     if said:
-        rows.append(Row("doc", shorten(said)))
+        rows.append(Row("doc", said))
     options = step.options
     shown = []
     if options.sets:
@@ -197,7 +197,7 @@ def tally_rows(tally: Tally) -> list[Row]:
         shown.append(f"{tally.other:,} kept from other code")
     rows = [Row("count", " · ".join(one for one in shown if one))] if any(shown) else []
     if tally.kinds:
-        common = tally.kinds.most_common(2)
+        common = sorted(tally.kinds.items(), key=lambda pair: (-pair[1], pair[0]))[:2]
         said = [shorten(kind) if len(tally.kinds) == 1 else f"{shorten(kind)} {count:,}" for kind, count in common]
         rows.append(Row("failed", "× " + ", ".join(said) + (", …" if len(tally.kinds) > 2 else "")))
     return rows or [Row("count", "no node in this run")]

@@ -92,8 +92,8 @@ def _run(program: str, source: str, format: str, *options: str) -> bytes:
     except OSError as error:
         raise _Broken(error.strerror or str(error)) from None
     if done.returncode or not done.stdout:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        text = said[-1] if said else f"exit status {done.returncode}, nothing said"
+        said = [line.strip() for line in done.stderr.decode(errors="replace").splitlines() if not line.startswith("Warning")]
+        text = "; ".join(said[:2]) or f"exit status {done.returncode}, nothing said"
         raise _Unknown(text) if "not recognized" in text else _Broken(text)
     return done.stdout
 

@@ -8,12 +8,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from cpgraph.compile import Compiled
-from cpgraph.drawing import BOXES, INK, LOOKS, Part, Picture, draw
+from cpgraph.drawing import BOXES, FRAME, INK, LOOKS, RED, Part, Picture, draw
 from cpgraph.runs import Run
 
 __all__ = ["flowchart"]
 
 LETTERS, ARROWS = 50_000, 500  # more than this Mermaid refuses, unless the page it is on says otherwise
+WIDE: Final = str.maketrans("&<>", "\uff06\uff1c\uff1e")  # the wide forms, for titles, in which there are no entities
 DASHES: Final = {"dashed": ",stroke-dasharray:5 4", "dotted": ",stroke-dasharray:2 3"}
 
 
@@ -30,8 +31,8 @@ def flowchart(compiled: Compiled, run: Run | None = None) -> str:
 
 def _flowchart(picture: Picture) -> str:
     title = " · ".join([picture.name, *(row.text for row in picture.rows)])
-    lines = ["---", f"title: {json.dumps(title, ensure_ascii=False)}", "---", f"flowchart {'TB' if picture.upright else 'LR'}"]
-    lines.extend(_parts(picture.root.parts, "    "))
+    lines = ["---", f"title: {json.dumps(title.translate(WIDE), ensure_ascii=False)}", "---"]
+    lines += [f"flowchart {'TB' if picture.upright else 'LR'}", *_parts(picture.root.parts, "    ")]
     for arrow in picture.arrows:
         label = f"|{_quoted(arrow.labels)}|" if arrow.labels else ""
         lines.append(f"    n{arrow.source.index} {'-->' if arrow.value else '-.->'}{label} n{arrow.target.index}")
@@ -49,11 +50,11 @@ def _parts(parts: Iterable[Part], indent: str) -> Iterator[str]:
         if part.is_box:
             yield f"{indent}n{part.index}[{_quoted(said)}]"
             continue
-        yield f"{indent}subgraph n{part.index}[{_quoted(said or [' '])}]"
+        yield f"{indent}subgraph n{part.index}[{_quoted([' · '.join(said) or ' '])}]"  # there is room for one line
         yield from _parts(part.parts, indent + "    ")
         yield f"{indent}end"
-        if part.kind == "group":
-            yield f"{indent}style n{part.index} fill:none,stroke-dasharray:5 4"
+        look = "fill:none,stroke-dasharray:5 4" if part.kind == "group" else f"fill:#f8fafb,color:{INK}"
+        yield f"{indent}style n{part.index} {look},stroke:{RED if part.ending == 'failed' else FRAME}"
 
 
 def _quoted(rows: Sequence[str]) -> str:

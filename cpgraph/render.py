@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -88,27 +89,27 @@ def dot(picture: Picture) -> str:
     source.attr("graph", label=_heading(picture))
     source.attr("node", shape="box", fontname=FONT, fontcolor=INK, fontsize="13", margin="0.16,0.08", height="0.4")
     source.attr("edge", color=LINE, fontname=FONT, fontcolor=GREY, fontsize="10", arrowsize="0.7")
-    _dot_parts(picture.root.parts, source)
+    _dot_parts(picture.root.parts, source, picture.upright)
     for arrow in picture.arrows:
         source.body.extend(_dot_arrow(arrow, picture))
     made: str = source.source
     return made
 
 
-def _dot_parts(parts: Iterable[Part], source: graphviz.Digraph) -> None:
-    for part in parts:
+def _dot_parts(parts: list[Part], source: graphviz.Digraph, upright: bool) -> None:
+    for part in parts if upright else reversed(parts):  # lying down, dot puts what comes first at the bottom
         if part.is_box:
             fill, border, width, style = LOOKS[part.ending]
-            label = _label([_styled("b", part.name, 13), *_small(part.rows)], "CENTER")
+            label = _label([_styled("name", part.name, 13), *_small(part.rows)], "CENTER")
             look = {"fillcolor": fill, "color": border, "penwidth": width, "style": f"rounded,filled,{style}"}
             source.node(_dot_id(part), label, **look, **_room(part))
             continue
         with source.subgraph(name=f"cluster_{part.index}") as frame:
             group = part.kind == "group"
             colour = RED if part.ending == "failed" else FRAME
-            frame.attr(label=_label([*([_styled("b", part.name, 12)] if part.name else []), *_small(part.rows)], "LEFT"))
+            frame.attr(label=_label([*([_styled("name", part.name, 12)] if part.name else []), *_small(part.rows)], "LEFT"))
             frame.attr(style="rounded,dashed" if group else "rounded,filled", fillcolor="#f8fafb", color=colour, margin="12")
-            _dot_parts(part.parts, frame)
+            _dot_parts(part.parts, frame, upright)
 
 
 def _dot_arrow(arrow: Arrow, picture: Picture) -> Iterator[str]:
@@ -127,8 +128,9 @@ def _dot_arrow(arrow: Arrow, picture: Picture) -> Iterator[str]:
         "label": _label([f"&#160;{_html(shorten(label, 24))}" for label in arrow.labels], "LEFT") if arrow.labels else "",
     }
     pairs = [(tail, head, {name: value for name, value in options.items() if value})]
-    pairs += [(tail, other, {"style": "invis"}) for other in heads if other is not head]
-    pairs += [(other, head, {"style": "invis"}) for other in tails if other is not tail]
+    unseen = [(tail, other) for other in heads if other is not head] + [(other, head) for other in tails if other is not tail]
+    drawn = {(one.source.index, one.target.index) for one in picture.arrows}
+    pairs += [(one, other, {"style": "invis"}) for one, other in unseen if (one.index, other.index) not in drawn]
     for one, other, attributes in pairs:
         yield f"\t{quoting.quote(_dot_id(one))} -> {quoting.quote(_dot_id(other))}{quoting.attr_list(kwargs=attributes)}\n"
 
@@ -154,7 +156,7 @@ def _middle(boxes: list[Part], rank: int) -> Part:
 
 
 def _heading(picture: Picture) -> str:
-    rows = [_styled("b", picture.name, 17), *_small(picture.rows, 12)]
+    rows = [_styled("name", picture.name, 17), *_small(picture.rows, 12)]
     if picture.arrows:
         rows.append(_styled("option", LEGEND, 10))
     return _label(rows, "LEFT")
@@ -166,7 +168,9 @@ def _small(rows: Iterable[Row], size: int = 10) -> list[str]:
 
 def _styled(kind: str, text: str, size: int) -> str:
     colour = {"failed": RED, "doc": GREY, "option": GREY}.get(kind, INK)
-    shown = f"<B>{_html(shorten(text, LONGEST))}</B>" if kind in ("b", "failed") else _html(shorten(text, LONGEST))
+    shown = _html(shorten(text, LONGEST)) or "&#160;"
+    if kind in ("name", "failed"):
+        shown = f"<B>{shown}</B>"
     return f'<FONT POINT-SIZE="{size}" COLOR="{colour}">{shown}</FONT>'
 
 
@@ -177,8 +181,7 @@ def _label(rows: list[str], align: str) -> str:
 
 
 def _html(text: str) -> str:
-    """Escape text for a label: what has a meaning in HTML, and the backslash, which has one in DOT."""
-    return "".join(f"&#{ord(char)};" if char in "&<>\"'\\" else char for char in text)
+    return html.escape(text.replace("\\", "\\\\"))  # a backslash has a meaning for DOT, in HTML too
 
 
 def _dot_text(text: str) -> str:
@@ -190,7 +193,9 @@ def _dot_text(text: str) -> str:
 
 
 def _dot_id(part: Part) -> str:
-    return _dot_text(part.name if part.kind == "step" else f"[{part.index}] {part.name}")
+    """Name a box: as its step, unless that is not alone in its name, or DOT would take it for a name of its own making."""
+    alone = part.kind == "step" and not part.name.startswith("%")
+    return _dot_text(part.name if alone else f"[{part.index}] {part.name}")
 
 
 def _room(part: Part) -> dict[str, str]:
