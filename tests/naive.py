@@ -362,7 +362,7 @@ class _Run:
         if one.key != two.key or one.task == two.task or self.before(one, two) or self.before(two, one) or kinds == {"delete"}:
             return []
         if "delete" in kinds:
-            return ["*"]
+            return sorted({*one.fields, *two.fields} - {"id"}) if "create" not in kinds else ["id"]
         if kinds == {"create"}:
             return ["id"] if one.fields != two.fields and not (one.keep or two.keep) else []
         return sorted(set(one.fields) & set(two.fields)) if kinds == {"update"} else []
