@@ -257,23 +257,24 @@ def _alter(asker: Asker, effect: Effect, row: Row, commit: int, applied: Applied
 def _unordered(asker: Asker, row: Row, effect: Effect) -> list[tuple[str, Write]]:
     """Find the writes this one conflicts with, latest first; what is before a write that is seen is settled."""
     met: list[tuple[str, Write]] = []
-    pending = fields_met(row) if effect.kind == "delete" else set(effect.fields)
+    deletes = effect.kind == "delete"
+    pending = fields_met(row) if deletes else set(effect.fields)
     own = row.base is None and row in asker.own_rows()
     for write in reversed(row.writes):
         if write.kind == "create":
-            if effect.kind == "delete" and not own and not asker.sees(write):
+            if deletes and not own and not asker.sees(write):
                 met.append(("id", write))
             continue
         if write.kind == effect.kind == "delete":
             continue
-        shared = pending if write.kind == "delete" else pending & write.fields.keys()
+        shared = pending if deletes or write.kind == "delete" else pending & write.fields.keys()
         if not shared:
             continue
         if asker.sees(write):
-            pending = pending - shared
+            pending = pending if deletes else pending - shared
         else:
-            met.extend((field, write) for field in sorted(shared))
-        if len(met) > ENOUGH or (effect.kind == "update" and not pending):
+            met.extend((field, write) for field in sorted(write.fields if deletes else shared))
+        if len(met) > ENOUGH or (not deletes and not pending):
             break
     return met
 

@@ -108,7 +108,7 @@ def _error(
     compiled: Compiled, first: Node, later: Node, model: str, id: Any, field: str, place: Place, count: int
 ) -> ConflictError:
     names = [node_id(_unit(compiled, node).name, _key(node)) for node in (first, later)]
-    what = "creates, with other content," if field == "id" else f"writes {field!r} of"
+    what = "creates or deletes" if field == "id" else f"writes {field!r} of"
     facts: Mapping[str, object] = {
         "first": f"{names[0]} (its write stands)",
         "later": names[1],

@@ -80,6 +80,9 @@ class Decisions:
         row = self.ledger.keep_failure(node_id(unit.name, instance.key), unit.name, outcome, 1)
         self.ledger.end(unit, instance, FAILED_END, row)
 
+    def gone(self, unit: Unit, instance: Instance) -> str:
+        return self.inputs.gone(unit, instance)
+
     def told(self, kind: str, text: str, mend: str, node: str = "") -> None:
         self.tellings.told(kind, text, mend, node)
 

@@ -41,6 +41,9 @@ class Decide(Protocol):
     def failed(self, unit: Unit, instance: Instance, error: BaseException) -> None:
         """Take note that a condition, guard or predicate raised."""
 
+    def gone(self, unit: Unit, instance: Instance) -> str:
+        """Say which node deleted a record that a node stands on; nothing if none did."""
+
     def left(self, instance: Instance) -> None:
         """Take note that an instance has ended."""
 
@@ -201,7 +204,11 @@ class Flow:
                 how, cause = BLOCKED, Cause(f"a conflict in {unit.place.name}", (*cause.origins, unit.place.parent))
             self._stack.append((unit, instance, how, cause))
         elif mark is not None:
-            self._stack.append((unit, instance, *mark))
+            how, cause = mark
+            if how == BLOCKED and cause.origins == (unit.place,):  # nothing failed before it but a value that it asks for
+                gone = self.decide.gone(unit, instance)
+                how, cause = (CLOSED, Cause(gone)) if gone else mark
+            self._stack.append((unit, instance, how, cause))
         elif unit.kind == STEP:
             self.ready.append((unit, instance))
         else:
@@ -221,7 +228,7 @@ class Flow:
             if answer is None:
                 return
             if not answer:
-                self.end(unit, instance, CLOSED, f"the condition of {unit.place.name} said no")
+                self.end(unit, instance, CLOSED, self.decide.gone(unit, instance) or f"the condition of {unit.place.name} said no")
                 return
         self.open_asked(unit, instance)
 
@@ -318,7 +325,8 @@ class Flow:
                 self.kill(instance, BLOCKED, Cause(f"open= of {scope.place.name} raised", (scope.place,)))
                 return
             if not let_in:
-                self.kill(instance, CLOSED, Cause(f"the condition of {scope.place.name} said no"))
+                gone = self.decide.gone(self._first_step(scope), instance)
+                self.kill(instance, CLOSED, Cause(gone or f"the condition of {scope.place.name} said no"))
                 return
         self.arm(instance)
 

@@ -15,6 +15,7 @@ from cpgraph.execute import STREAM, Joined
 from cpgraph.fanout import items_of
 from cpgraph.instances import Asker, Fan, Instance, World
 from cpgraph.models import Files
+from cpgraph.nodes import node_id
 from cpgraph.resolve import Binding
 from cpgraph.results import DEFAULT_PART
 from cpgraph.store import Store, View
@@ -113,6 +114,18 @@ class Inputs:
             parts.append(part)
             kept.append(part[:8])
         return args, parts, kept
+
+    def gone(self, unit: Unit, instance: Instance) -> str:
+        """Say which node before deleted a record that a node stands on (rule C5); nothing if none did."""
+        view: View | None = None
+        for inner in instance.chain:
+            row = inner.row
+            if row is None or not row.writes or not row.table.deletes:
+                continue
+            view = view or Asker(self.world, unit.index, instance).view()
+            if view.state(row) is None:
+                return str(Deleted(row))
+        return ""
 
     def value(self, source: int, instance: Instance) -> Any:
         """Give the value of a step of this instance, or of one around it."""

@@ -224,15 +224,14 @@ class Schedule:
                     return None
         asker: Asker | None = None
         try:
-            for inner in instance.chain:
-                if inner.row is not None and inner.row.writes and inner.row.table.deletes:
-                    asker = asker or Asker(self.world, unit.index, instance)
-                    if asker.view().state(inner.row) is None:
-                        raise Deleted
+            gone = self.inputs.gone(unit, instance)
+            if gone:
+                self.flow.end(unit, instance, CLOSED, gone)
+                return None
             before = met.count
             args, parts, kept = self.inputs.gather(unit, instance, asker)
-        except Deleted:
-            self.flow.end(unit, instance, CLOSED, self._deleted_by(unit, instance))
+        except Deleted as deleted:
+            self.flow.end(unit, instance, CLOSED, str(deleted))
             return None
         except Exception as error:
             self._fail(
@@ -244,16 +243,6 @@ class Schedule:
         node = Node(unit, instance, args, self.results.key(unit.step.name, parts), b"".join(kept), asker)
         node.has_files = met.count != before
         return node
-
-    def _deleted_by(self, unit: Unit, instance: Instance) -> str:
-        for inner in instance.chain:
-            row = inner.row
-            if row is not None and row.last is None:
-                write = next(write for write in reversed(row.writes) if write.kind == "delete")
-                step = self.compiled.units[write.unit].step
-                assert step is not None
-                return f"{row.table.name} {row.id!r} was deleted by {node_id(step.name, write.instance.key)}"
-        return "its record was deleted"
 
     def _queue(self, node: Node) -> None:
         step = node.unit.step
