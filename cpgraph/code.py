@@ -27,6 +27,7 @@ COMPREHENSIONS: Final = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorE
 SEES_LOCALS: Final = frozenset({"eval", "exec", "locals", "vars", "dir"})  # code that calls one of these can tell local names
 HAS_DOCSTRING: Final = 0x4000000  # a flag, as of Python 3.13
 ITERABLE_COROUTINE: Final = 0x100  # a flag that a decorator sets
+DEEPEST: Final = 120  # levels of a tree
 NOT_CODE: Final = frozenset({"ctx", "kind", "type_comment"})
 
 
@@ -125,7 +126,10 @@ def _bound(body: Iterable[ast.AST]) -> tuple[_Names, frozenset[str]]:
 
 
 def tree_form(tree: Function, names: Collection[str], lookup: Lookup) -> bytes:
-    """Give the normal form of a function; local names are kept if it can see them itself. May raise `RecursionError`."""
+    """Give the normal form of a function; local names are kept if it can see them itself.
+
+    Raises `RecursionError` for a tree that is too deep, the same one in every process.
+    """
     form = _Form(lookup, as_text=not SEES_LOCALS.isdisjoint(names))
     form.function(tree)
     return b"".join(form.out)
@@ -139,7 +143,7 @@ class _Form:
         self.as_text = as_text
         self.out: list[bytes] = []
         self.scopes: list[_Scope] = []
-        self.count = 0
+        self.count = self.depth = 0
         self.encode = Walk().encode
 
     # Names
@@ -192,11 +196,15 @@ class _Form:
     # Nodes
 
     def node(self, node: ast.AST) -> None:
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise RecursionError
         special = _SPECIAL.get(type(node))
         if special:
             special(self, node)
         else:
             self.plain(node)
+        self.depth -= 1
 
     def plain(self, node: ast.AST, without: str = "") -> None:
         """Write a node as its kind and its fields; what is empty is left out, so that new fields of new Pythons are no change."""
@@ -241,8 +249,8 @@ class _Form:
 
     def inner_function(self, node: Function) -> None:
         """Write a function made inside the one that is written."""
-        for expression in [*getattr(node, "decorator_list", ()), *node.args.defaults, *node.args.kw_defaults]:
-            self.value(expression)
+        for expressions in (getattr(node, "decorator_list", []), node.args.defaults, node.args.kw_defaults):
+            self.value(expressions)
         if not isinstance(node, ast.Lambda):
             self.local(node.name, self.scope_of(node.name))
         self.function(node)
@@ -251,7 +259,8 @@ class _Form:
         """Write a class made inside a function: its attributes can be seen, so names count."""
         self.local(node.name, self.scope_of(node.name))
         self.out.append(b"(ClassDef" + self.encode(node.name))
-        self.value([*node.decorator_list, *node.bases, *node.keywords])
+        for expressions in (node.decorator_list, node.bases, node.keywords):
+            self.value(expressions)
         names, outward = _bound(node.body)
         self.scopes.append(_Scope(dict.fromkeys(names), outward, is_class=True))
         self.value(node.body)
@@ -261,7 +270,7 @@ class _Form:
     def comprehension(self, node: Any) -> None:
         """Write a comprehension; only its first iterable is seen from outside."""
         first = node.generators[0]
-        self.out.append(b"(" + type(node).__name__.encode())
+        self.out.append(b"(" + type(node).__name__.encode() + self.encode(len(node.generators)))
         self.node(first.iter)
         names = _Names()
         for generator in node.generators:

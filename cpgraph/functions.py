@@ -63,6 +63,8 @@ def _user_function(walker: Walker, item: Item) -> bytes:
             form = tree_form(source.tree, names_in(code), lookup)
         except RecursionError:
             item.needs.clear()
+            text = f"{item.name} is nested too deep: its instructions count, so that it runs again under another Python"
+            item.hints.append(("source", text, "take it apart into several functions, or state its version=."))
     elif source.found == "other":
         text = f"{item.name}: what is loaded is not what {source.file} has; what is loaded counts"
         item.hints.append(("source", text, "start again, so that the code that runs is the code in the file."))

@@ -147,8 +147,8 @@ def whole_module(walker: Walker, item: Item) -> bytes:
     item.file = str(getattr(module, "__file__", None) or "")
     pieces = [b"module"]
     for name, value in sorted(vars(module).items()):
-        inside = isinstance(value, ModuleType) and not value.__name__.startswith(f"{module.__name__}.")
-        if not inside and not (name.startswith("__") and name.endswith("__")):
+        foreign = isinstance(value, ModuleType) and not value.__name__.startswith(f"{module.__name__}.")
+        if not foreign and not (name.startswith("__") and name.endswith("__")):
             pieces += [content.encode(name), content.value(value, f"{module.__name__}:{name}")]
     return b"".join(pieces)
 

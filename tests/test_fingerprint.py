@@ -879,6 +879,41 @@ def test_a_long_chain_of_functions(take: Take) -> None:
 def test_an_expression_nested_too_deep_for_the_tree_counts_by_its_instructions(take: Take) -> None:
     program = f"def step(x): return {' + '.join(['x'] * 900)}\n"
     assert take(program).digest != take(program.replace("x\n", "y\n")).digest
+    assert [text for _, text, _ in take(program).hints] == [
+        "rows:step is nested too deep: its instructions count, so that it runs again under another Python"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("@a\n    def g(x): pass", "def g(x=a): pass"),
+        ("def g(x, y=a): pass", "def g(x, *, y=a): pass"),
+        ("@a\n    class G: pass", "class G(a): pass"),
+        ("class G(a): pass", "class G(metaclass=a): pass"),
+        ("g = [x for x in a if x]", "g = [x for x in a for x in x]"),
+        ("g = [*a]", "g = [a]"),
+        ("g = {**a}", "g = {a: a}"),
+        ("g = a.b.c", "g = a.b"),
+        ("g = a and a or a", "g = a and (a or a)"),
+        ("g = a[1:2]", "g = a[1:2:]" + "[0]"),
+        ("g = (1, 2)", "g = [1, 2]"),
+        ("g = f'{a}'", "g = f'{a!r}'"),
+        ("x = y = 1; g = x - y", "x = y = 1; g = y - x"),
+        ("global G; G = 1", "G = 1"),
+        ("g = lambda *x: x", "g = lambda **x: x"),
+        ("g = a(*a)", "g = a(**a)"),
+        ("g = a if a else a()", "g = a() if a else a"),
+        ("while a: pass\n    else: g = 1", "while a: pass\n    g = 1"),
+        ("try: a()\n    except a: pass", "try: a()\n    finally: pass"),
+        ("yield a", "yield from a"),
+        ("return None", "return a"),
+        ("import os.path as g; a(g)", "import os as g; a(g)"),
+    ],
+)
+def test_what_looks_alike_is_told_apart(take: Take, before: str, after: str) -> None:
+    program = "a = print\ndef step(x):\n    "
+    assert take(program + before + "\n").digest != take(program + after + "\n").digest
 
 
 # Options of the fingerprint
