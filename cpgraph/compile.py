@@ -630,7 +630,10 @@ class _Compiler:
         return before
 
     def _check_sets(self, before: Sequence[int]) -> None:
-        """Refuse two steps side by side that set one field of one record, neither before the other (rule C2)."""
+        """Refuse two steps side by side that set one field of one record, neither before the other (rule C2).
+
+        Where one of them stands under an `open=` of its own, they may be the two branches of an if: then the run tells.
+        """
         setters: dict[tuple[int, str], list[Unit]] = {}
         for unit in self.units:
             if unit.step is not None and unit.step.options.sets:
@@ -639,13 +642,24 @@ class _Compiler:
         for (_, field), units in setters.items():
             for n, one in enumerate(units):
                 for other in units[n + 1 :]:
-                    if not (before[other.index] >> one.index & 1 or before[one.index] >> other.index & 1):
+                    if before[other.index] >> one.index & 1 or before[one.index] >> other.index & 1:
+                        continue
+                    if not (self._opened_apart(one, other) or self._opened_apart(other, one)):
                         assert one.step is not None and other.step is not None
                         raise CompileError(
                             f"steps {one.step.name!r} and {other.step.name!r} both set {field!r}, and neither is before the other",
                             {one.step.name: one.step.where, other.step.name: other.step.where},
                             "put one after the other, or let each set a field of its own.",
                         )
+
+    @staticmethod
+    def _opened_apart(one: Unit, other: Unit) -> bool:
+        """Tell whether a unit stands under an `open=` that does not hold the other one as well."""
+        around = {place.index for place in other.place.around()}
+        return any(
+            place.pipeline is not None and place.pipeline.open is not None and place.index not in around
+            for place in one.place.around()
+        )
 
     def _finish(self, before: Sequence[int]) -> None:
         guards = [unit.index for unit in self.units if unit.open is not None and unit.open.guard]

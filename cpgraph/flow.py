@@ -228,7 +228,9 @@ class Flow:
             if answer is None:
                 return
             if not answer:
-                self.end(unit, instance, CLOSED, self.decide.gone(unit, instance) or f"the condition of {unit.place.name} said no")
+                self.end(
+                    unit, instance, CLOSED, self.decide.gone(unit, instance) or f"the condition of {unit.place.name} said no"
+                )
                 return
         self.open_asked(unit, instance)
 

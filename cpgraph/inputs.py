@@ -18,13 +18,18 @@ from cpgraph.models import Files
 from cpgraph.nodes import node_id
 from cpgraph.resolve import Binding
 from cpgraph.results import DEFAULT_PART
-from cpgraph.store import Store, View
+from cpgraph.store import Row, Store, View
 
 __all__ = ["Deleted", "Inputs", "Parameter"]
 
 
 class Deleted(Exception):
-    """The record a node stands on was deleted by a node before it (rule C5)."""
+    """The record a node stands on was deleted by a node before it (rule C5); its text names that node."""
+
+    def __init__(self, row: Row) -> None:
+        write = next(write for write in reversed(row.writes) if write.kind == "delete")
+        unit = write.instance.world.compiled.units[write.unit]
+        super().__init__(f"{row.table.name} {row.id!r} was deleted by {node_id(unit.name, write.instance.key)}")
 
 
 @attrs.frozen
@@ -73,7 +78,7 @@ class Inputs:
                         view = (asker or Asker(self.world, unit.index, instance)).view()
                     state = view.state(row)
                     if state is None:
-                        raise Deleted
+                        raise Deleted(row)
                 else:
                     state = row.base
                     assert state is not None
@@ -158,7 +163,7 @@ class Inputs:
                 assert row is not None
                 state = view.state(row)
                 if state is None:
-                    raise Deleted
+                    raise Deleted(row)
                 given[binding.name] = isolated(state.record if kind == "record" else getattr(state.record, binding.field))
             elif kind == "item":
                 given[binding.name] = isolated(instance.chain[binding.level - 1].item)

@@ -200,7 +200,7 @@ class Asker:
         if write.commit <= self.base:
             return True
         if not self.bits >> write.unit & 1:
-            return False
+            return write.unit == self.unit and write.instance is self.instance  # its own, one after another
         theirs = write.instance
         return theirs is self.instance or self.after(theirs)
 

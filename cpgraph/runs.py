@@ -29,6 +29,7 @@ from cpgraph.results import ENDINGS, read_head
 from cpgraph.saves import save_version
 from cpgraph.steps import step_name
 from cpgraph.store import Store, View
+from cpgraph.tellings import BESIDE
 
 __all__ = ["Failure", "Failures", "History", "Memory", "NodeReport", "Nodes", "Run", "Version", "runs"]
 
@@ -57,6 +58,7 @@ class Failure:
     kind: str
     place: str
     _record: Callable[[], Any] = attrs.field(repr=False, eq=False)
+    note: str = ""
 
     @property
     def record(self) -> Any:
@@ -64,7 +66,7 @@ class Failure:
         return self._record()
 
     def __str__(self) -> str:
-        return f"{self.node}: {self.kind}: {self.error}"
+        return f"{self.node}: {self.kind}: {self.error}" + (f"\n    {self.note}" if self.note else "")
 
 
 class Failures(Sequence[Failure]):
@@ -402,7 +404,15 @@ class Run:
         found: dict[str, Any] = loads_plain(row.head) if row is not None else {
             "node": "", "step": "", "type": "?", "text": "damaged", "traceback": "", "place": "", "attempts": 0, "started": 0.0, "seconds": 0.0,
         }  # fmt: skip
-        return found
+        hint = self._beside.get(found["node"])
+        return (
+            {**found, "note": hint.text, "traceback": f"{found['traceback']}{hint.text}\nMend: {hint.mend}\n"} if hint else found
+        )
+
+    @cached_property
+    def _beside(self) -> dict[str, Hint]:
+        """What was told of nodes that failed after a query over what others wrote beside them (rule C1)."""
+        return {node: hint for hint in self.hints if hint.kind == BESIDE for node in hint.nodes}
 
     def record_of(self, entry: Entry) -> Any:
         """Give the innermost record of a node as it came in, or its item's id."""
@@ -476,7 +486,9 @@ class Run:
     def _failure(self, kept: Mapping[str, Any], step: str, record: Callable[[], Any]) -> Failure:
         node = kept["node"]
         error = self._memory.errors.get(kept.get("error_id", node)) or rebuilt_error(kept["type"], kept["text"])
-        return Failure(node, step, error, kept["traceback"], kept["attempts"], kept["type"], kept["place"], record)
+        return Failure(
+            node, step, error, kept["traceback"], kept["attempts"], kept["type"], kept["place"], record, kept.get("note", "")
+        )
 
     def raise_for_failures(self) -> None:
         """Raise an `ExceptionGroup` of all failures' errors, if there are any."""

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
 from cpgraph.events import Hint, Stream
-from cpgraph.instances import World
-from cpgraph.store import Query
+from cpgraph.instances import Asker, World
+from cpgraph.store import Query, Write
 
-__all__ = ["Tellings"]
+__all__ = ["BESIDE", "Tellings"]
 
 MOST_NODES: Final = 1_000
+BESIDE: Final = "reads-beside-writes"  # its nodes are those that failed
+
+
+@attrs.define
+class _Asked:
+    """What a step's nodes asked the store, and which of them failed; base: the last commit that guards brought to all of them."""
+
+    base: int
+    failed: list[str] = attrs.field(factory=list)
+    models: set[tuple[str, tuple[str, ...] | None]] = attrs.field(factory=set)
+    records: dict[tuple[str, Any, int], Asker] = attrs.field(factory=dict)
 
 
 class Tellings:
@@ -24,7 +35,7 @@ class Tellings:
         self._world = world
         self._hints: dict[tuple[str, str], Hint] = {}
         self._nodes: dict[tuple[str, str], dict[str, None]] = {}
-        self._queries: dict[int, set[tuple[str, tuple[str, ...] | None]]] = {}
+        self._asked: dict[int, _Asked] = {}
 
     def told(self, kind: str, text: str, mend: str, node: str = "", step: str = "") -> None:
         """Tell the user something about a step, or about what the text says."""
@@ -40,46 +51,71 @@ class Tellings:
     def hints(self) -> list[Hint]:
         return [attrs.evolve(hint, nodes=tuple(self._nodes[about])) for about, hint in self._hints.items()]
 
-    def asked(self, unit: int, reads: Sequence[tuple[Query, bytes]]) -> None:
-        """Note which models a step asked for, and which fields of them (None: all)."""
-        noted = self._queries.setdefault(unit, set())
+    def asked(self, asker: Asker, reads: Sequence[tuple[Query, bytes]], failed: str = "") -> None:
+        """Note which models a node asked for, and which fields (None: all) or which one record. failed: its id, if it did."""
+        asked = self._asked.setdefault(asker.unit, _Asked(asker.base))
+        if failed and len(asked.failed) < MOST_NODES:
+            asked.failed.append(failed)
+        asked.base = min(asked.base, asker.base)
         for query, _ in reads:
-            if query[0] not in ("get", "file"):
-                noted.add((query[1], query[2] if query[0] == "values" else None))
+            if query[0] == "get":
+                if len(asked.records) < MOST_NODES:
+                    asked.records[query[1], query[2], id(asker.instance)] = asker
+            elif query[0] != "file":
+                asked.models.add((query[1], query[2] if query[0] == "values" else None))
 
     def conclude(self, instances: dict[int, int]) -> None:
         """Tell of queries over what unordered nodes wrote (rule C1). `instances`: how many each scope had."""
-        written = self._written() if self._queries else {}
-        for reader, noted in self._queries.items():
-            for model, fields in sorted(noted, key=str):
-                for writer, wrote in sorted(written.get(model, {}).items()):
-                    if (fields is None or wrote & {*fields, "*", "id"}) and not self._ordered(writer, reader, instances):
+        written = self._written() if self._asked else {}
+        for reader, asked in self._asked.items():
+            for model, fields in sorted(asked.models, key=str):
+                for writer, (wrote, last) in sorted(written.get(model, {}).items()):
+                    if last <= asked.base or not (fields is None or wrote & {*fields, "*", "id"}):
+                        continue
+                    if not self._ordered(writer, reader, instances):
                         self._tell_beside(model, writer, reader)
+            for (model, id, _), asker in asked.records.items():
+                row = self._world.records.tables[model].rows.get(id)
+                for write in row.writes if row is not None else ():
+                    if not asker.sees(write) and not self._follows(write, asker):
+                        self._tell_beside(model, write.unit, reader)
 
-    def _written(self) -> dict[str, dict[int, set[str]]]:
-        written: dict[str, dict[int, set[str]]] = {}
+    def _written(self) -> dict[str, dict[int, tuple[set[str], int]]]:
+        """Give which fields of a model each unit wrote ("*": all), and in which commit it did so last."""
+        written: dict[str, dict[int, tuple[set[str], int]]] = {}
         for name, table in self._world.records.tables.items():
+            units = written.setdefault(name, {})
             for row in table.rows.values():
                 for write in row.writes:
-                    written.setdefault(name, {}).setdefault(write.unit, set()).update(write.fields or ("*",))
+                    fields, last = units.get(write.unit) or (set(), 0)
+                    fields.update(write.fields or ("*",))
+                    units[write.unit] = fields, max(last, write.commit)
         return written
 
     def _ordered(self, writer: int, reader: int, instances: dict[int, int]) -> bool:
-        """Tell whether all nodes of the writer come before each of the reader, but for one that reads its own writes."""
+        """Tell whether all nodes of one come before, or after, each of the other, but for one that reads its own writes."""
         compiled = self._world.compiled
         shared = compiled.scopes[compiled.units[writer].scope].chain[
             : self._world.common[compiled.units[reader].scope][compiled.units[writer].scope]
         ]
-        before = writer == reader or compiled.is_before(writer, reader)
-        return before and all(instances.get(scope, 0) <= 1 for scope in shared)
+        ordered = writer == reader or compiled.is_before(writer, reader) or compiled.is_before(reader, writer)
+        return ordered and all(instances.get(scope, 0) <= 1 for scope in shared)
+
+    def _follows(self, write: Write, asker: Asker) -> bool:
+        """Tell whether a write is by the node that asked, or by one after it."""
+        same = self._world.same(write.instance, asker.instance)
+        return same and (write.unit == asker.unit or self._world.compiled.is_before(asker.unit, write.unit))
 
     def _tell_beside(self, model: str, writer: int, reader: int) -> None:
         units = self._world.compiled.units
         name, around = units[reader].name, units[writer].place.parent
         after = around.name if around is not None and around.name else units[writer].name
-        self.told(
-            "reads-beside-writes",
-            f"{name} asks for {model} records that {units[writer].name} writes beside it: it sees them as they were before",
-            f"come after it: after={after!r}.",
-            step=name,
-        )
+        inside = around is not None and around in list(units[reader].place.around())
+        for node in self._asked[reader].failed or [""]:
+            self.told(
+                BESIDE,
+                f"{name} asks for {model} records that {units[writer].name} writes beside it: it sees them as they were before",
+                f"come after it: put {name} after {after!r}, not into it." if inside else f"come after it: after={after!r}.",
+                node,
+                name,
+            )
