@@ -208,4 +208,4 @@ def _width(text: str, size: int) -> float:
     from unicodedata import east_asian_width
 
     wide = [east_asian_width(char) in "WF" for char in text]
-    return size * sum(1.0 if one else 0.6 for one in wide) if any(wide) else 0.0
+    return size * sum(1.2 if one else 0.6 for one in wide) if any(wide) else 0.0
