@@ -74,6 +74,11 @@ class _Reading:
         self.again = 0
 
     def saved(self) -> Saved:
+        if self.each and not self.each.keys() & self.compiled.steps.keys():
+            raise DataError(
+                f"{self.path}: this was saved by another graph, {self.progress['graph']!r}: no step of it is in {self.compiled.name!r}",
+                mend="resume it with that graph, or run the file as data: graph.run(path).",
+            )
         adopted: dict[int, dict[str, Any]] = {}
         taken: list[Taken] = []
         for made in self.progress["done"]:
