@@ -15,6 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
 
@@ -139,10 +140,13 @@ class Screen:
     # Rows
 
     def _render(self, console: Console, over: bool) -> str:
+        from rich.console import ConsoleDimensions
         from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
 
+        with suppress(OSError, ValueError):
+            console.size = ConsoleDimensions(*os.get_terminal_size(self._stream.fileno()))
         height = max(3, console.size.height - 5)
         rows, left_out = fitting(self._watched.rows(), height)
         bar = max(0, min(BAR, console.width - 55))

@@ -160,8 +160,10 @@ def _how_to_go_on(run: Run, failures: list[Failure], origin: Origin) -> Iterator
     if origin.call:
         text = "the same, from Python" if rows else "keeps what worked, and does the rest"
         rows.append((f"{origin.call}.resume({', '.join(origin.arguments)})", text))
-    if failures and failures[0].step:
-        rows.append((origin.reader("why", failures[0].node), "shows one failure in full"))
+    if failures:
+        groups = run.failures.groups()
+        other = groups[1][0] if len(groups) > 1 else groups[0][-1]  # than the one that is shown already
+        rows.append((origin.reader("why", other.node), "shows one failure in full"))
     width = max((len(row[0]) for row in rows), default=0)
     yield "mend it, and go on:" if failures else "go on:"
     yield from (f"  {command:<{width}}  {text}" for command, text in rows)

@@ -12,7 +12,7 @@ from typing import TextIO
 
 __all__ = ["Terminal"]
 
-CONTROLS = re.compile(r"\x1b\[(\d*)([A-Za-z])|\r|\n|[^\x1b\r\n]+")
+CONTROLS = re.compile(r"\x1b\[([\d;]*)([A-Za-z])|\r|\n|[^\x1b\r\n]+")
 
 
 class Terminal:

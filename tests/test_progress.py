@@ -58,7 +58,7 @@ CHECK = f"{short_path(__file__)}:{check.__code__.co_firstlineno + 3}"
 
 
 def test_r8_the_first_line_says_where_and_the_last_line_how_it_ended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    orders().run([Order(id=1), Order(id=2)], dir=tmp_path)
+    orders().run([Order(id=1), Order(id=2, amount="2")], dir=tmp_path)
     assert said(capsys) == [
         f"cpgraph: run orders: results are kept in {tmp_path}{os.sep}",
         "cpgraph: ok: 5 computed in … s",
@@ -91,8 +91,9 @@ def test_a_failed_run_says_what_failed_and_how_to_go_on(tmp_path: Path, capsys: 
         "    ValueError: could not convert string to float: '1,5'",
         "cpgraph: blocked behind what failed: 2 of check, 1 of report",
         "cpgraph: mend it, and go on:",
-        f"  graph.resume(dir={str(tmp_path)!r})".ljust(len(lines[-2].split("  shows")[0])) + "  keeps what worked, and does the rest",
-        f"  cpgraph why 'parse[2]' --dir {tmp_path}  shows one failure in full",
+        f"  graph.resume(dir={str(tmp_path)!r})".ljust(len(lines[-2].split("  shows")[0]))
+        + "  keeps what worked, and does the rest",
+        f"  cpgraph why 'check[3]' --dir {tmp_path}  shows one failure in full",
         "cpgraph: failed: 3 computed, 3 failed, 3 blocked in … s",
     ]
     assert any(f'File "{__file__}"' in line for line in lines)
@@ -126,7 +127,9 @@ def test_r10_an_interrupted_run_says_how_to_go_on(tmp_path: Path, capsys: pytest
     def ask(record: Order) -> None:
         stop.set()
 
-    run = cp.Graph(cp.pipeline(ask, each=Order), name="asks").run([Order(id=1), Order(id=2)], dir=tmp_path, stop=stop, executor="inline")
+    run = cp.Graph(cp.pipeline(ask, each=Order), name="asks").run(
+        [Order(id=1), Order(id=2)], dir=tmp_path, stop=stop, executor="inline"
+    )
     assert run.status == "interrupted"
     assert said(capsys)[1:] == [
         "cpgraph: go on:",
@@ -233,9 +236,7 @@ def test_f4_with_the_directory_and_parameters_of_the_run(tmp_path: Path) -> None
 
 
 def test_f4_of_several_graphs_the_one_that_ran_is_named(tmp_path: Path) -> None:
-    assert script(tmp_path, more="other = cp.Graph(lambda: 1)" if False else "other = cp.Graph(parse, params=['amount'])")[0] == (
-        "cpgraph resume orders.py:graph"
-    )
+    assert script(tmp_path, more="other = cp.Graph(parse, params=['amount'])")[0] == "cpgraph resume orders.py:graph"
 
 
 # The texts alone
