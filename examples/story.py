@@ -63,9 +63,7 @@ def story() -> None:
     say("`resume` carries on: it keeps what worked, though the code is another now, and does the rest.")
     cpgraph("resume", SCRIPT)
 
-    say(
-        "`run` means: as the code is now. So it computes what `resume` has kept of the draft. It comes to the same: the report stays."
-    )
+    say("`run` means: as the code is now. It computes what `resume` has kept of the draft, to the same end: the report stays.")
     cpgraph("run", SCRIPT)
 
     say("Later, a helper of `outline` is edited. `plan` says what that touches, and runs nothing.")
@@ -95,7 +93,8 @@ def cpgraph(*words: str) -> None:
 def write(text: str, *functions: str) -> None:
     """Write the script with these functions in place of those of the same name."""
     for code in functions:
-        text = text.replace(function(text, ast.parse(code).body[0].name), code.strip())
+        name = re.search(r"^def (\w+)", code, re.MULTILINE)[1]
+        text = text.replace(function(text, name), code.strip())
     Path(SCRIPT).write_text(text, encoding="utf-8")
 
 
@@ -111,7 +110,7 @@ def edit(*functions: str) -> None:
 def function(text: str, name: str) -> str:
     """Find the source of a function, with what decorates it."""
     found = next(node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef) and node.name == name)
-    first = min(node.lineno for node in (found, *found.decorator_list))
+    first = min(node.lineno for node in [found, *found.decorator_list])
     return "\n".join(text.splitlines()[first - 1 : found.end_lineno])
 
 
