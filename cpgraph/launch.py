@@ -16,7 +16,6 @@ import attrs
 from cpgraph import data as records_data
 from cpgraph.compile import STEP, Compiled, Unit
 from cpgraph.contents import looked_up
-from cpgraph.digest import qualified_name
 from cpgraph.errors import CpgraphError, StorageError, nearest
 from cpgraph.events import Damaged, Hint, RunEnded, RunStarted, Stream
 from cpgraph.execute import Target
@@ -26,6 +25,7 @@ from cpgraph.instances import World
 from cpgraph.journal import Journal, RunRow
 from cpgraph.kept import Resumed, last_run, resume_from
 from cpgraph.models import Files
+from cpgraph.names import is_redefined, qualified_name
 from cpgraph.nodes import Results
 from cpgraph.pickles import dumps, loads_plain
 from cpgraph.rows import convert
@@ -130,6 +130,11 @@ class _Launch:
         for name, found in fingerprints.items():
             for kind, text, mend in found.hints:
                 schedule.tellings.told(kind, text, mend, "", name)
+        for name in fingerprints:
+            step = compiled.units[compiled.steps[name]].step
+            if step is not None and is_redefined(step.function):
+                text = f"step {name!r} was redefined since the graph was made, which holds the old one"
+                schedule.tellings.told("redefined", text, "make the graph again.", "", name)
         if resumed is not None:
             schedule.edited = resumed.edited
             resumed.tell(compiled, fingerprints, metas.fingerprint_of, schedule.tellings.told)

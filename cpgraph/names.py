@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import PurePath
 from typing import Any
 
-__all__ = ["main_name", "qualified_name", "resolve"]
+__all__ = ["is_redefined", "main_name", "qualified_name", "resolve"]
 
 
 def main_name() -> str:
@@ -40,6 +40,20 @@ def qualified_name(thing: Any) -> str:
     elif module == "pathlib._local":  # as of Python 3.13; its classes are still those of pathlib
         module = "pathlib"
     return f"{module}:{getattr(thing, '__qualname__', None) or getattr(thing, '__name__', None) or type(thing).__qualname__}"
+
+
+def is_redefined(function: Any) -> bool:
+    """Tell whether a function's name stands for another function by now, as when a notebook's cell was run again (rule K3)."""
+    found: Any = sys.modules.get(getattr(function, "__module__", None) or "")
+    for part in getattr(function, "__qualname__", "<unknown>").split("."):
+        found = getattr(found, part, None)
+    if found is None or qualified_name(found) != qualified_name(function):
+        return False
+    wrapped = [found]
+    while (inner := getattr(wrapped[-1], "__wrapped__", None)) is not None and inner not in wrapped:
+        wrapped.append(inner)
+    plain = getattr(function, "__func__", function)  # of a method
+    return all(getattr(one, "__func__", one) is not plain for one in wrapped)
 
 
 def resolve(module: str, qualname: str) -> Any:
