@@ -338,7 +338,8 @@ class Flow:
         self.kill(instance, BLOCKED, Cause("its pipeline was stopped after a failure", instance.fan.cause.origins))
 
     def _first_step(self, scope: Scope) -> Unit:
-        return next(self.units[index] for index in scope.units if self.units[index].kind == STEP)
+        units = [self.units[index] for index in scope.units]
+        return next((unit for unit in units if unit.kind == STEP), units[0])
 
     def _too_long(self, instance: Instance, limit: int) -> Exception:
         from cpgraph.errors import CpgraphError
