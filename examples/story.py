@@ -6,7 +6,6 @@ All of it really happens, with the real command, on a copy in a temporary folder
 between the sentences is what the command prints, and how the edits differ.
 """
 
-import ast
 import difflib
 import os
 import shlex
@@ -41,7 +40,8 @@ def longest(outline: Outline) -> tuple[int, str]:
 }
 
 # A helper of `outline`, edited later on: nobody imports a module by `from __future__ import …`.
-EDITED = """
+EDITED = {
+    "imported": """
 def imported(node: ast.AST) -> list[str]:
     match node:
         case ast.Import(names):
@@ -49,17 +49,18 @@ def imported(node: ast.AST) -> list[str]:
         case ast.ImportFrom(module=str(module), level=0) if module != "__future__":
             return [module]
     return []
-"""
+""",
+}
 
 
 def story() -> None:
     say("The first draft is run on every module of the standard library, and meets some that it was not made for.")
-    write(FINISHED, *DRAFTS.values())
+    write(FINISHED, DRAFTS)
     cpgraph("run", SCRIPT)
 
     failed = {failure.step for failure in cp.runs()[-1].failures}
     say(f"What worked is kept. What failed is mended: {', '.join(sorted(failed))}.")
-    edit(*(function(FINISHED, name) for name in DRAFTS if name in failed))
+    edit({name: function(FINISHED, name) for name in DRAFTS if name in failed})
     say("`resume` carries on: it keeps what worked, though the code is another now, and does the rest.")
     cpgraph("resume", SCRIPT)
 
@@ -76,7 +77,7 @@ def story() -> None:
         cpgraph("why", node)
 
     say("The edit is taken back. All results of that code are still there: nothing runs.")
-    edit(function(FINISHED, "imported"))
+    edit({"imported": function(FINISHED, "imported")})
     cpgraph("run", SCRIPT)
 
 
@@ -90,28 +91,25 @@ def cpgraph(*words: str) -> None:
     subprocess.run([sys.executable, "-m", "cpgraph", *words])
 
 
-def write(text: str, *functions: str) -> None:
-    """Write the script with these functions in place of those of the same name."""
-    for code in functions:
-        name = re.search(r"^def (\w+)", code, re.MULTILINE)[1]
+def write(text: str, functions: dict[str, str]) -> None:
+    """Write the script with these functions in place of those that it has."""
+    for name, code in functions.items():
         text = text.replace(function(text, name), code.strip())
     Path(SCRIPT).write_text(text, encoding="utf-8")
 
 
-def edit(*functions: str) -> None:
+def edit(functions: dict[str, str]) -> None:
     """Put these functions into the script, and show what that changes."""
     before = Path(SCRIPT).read_text(encoding="utf-8")
-    write(before, *functions)
+    write(before, functions)
     after = Path(SCRIPT).read_text(encoding="utf-8")
     changed = difflib.unified_diff(before.splitlines(), after.splitlines(), SCRIPT, SCRIPT, n=1, lineterm="")
     print("", *changed, sep="\n", flush=True)
 
 
 def function(text: str, name: str) -> str:
-    """Find the source of a function, with what decorates it."""
-    found = next(node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef) and node.name == name)
-    first = min(node.lineno for node in [found, *found.decorator_list])
-    return "\n".join(text.splitlines()[first - 1 : found.end_lineno])
+    """Find a function in a script, with what decorates it."""
+    return next(part for part in text.split("\n\n\n") if f"\ndef {name}(" in f"\n{part}")
 
 
 if __name__ == "__main__":
