@@ -100,7 +100,6 @@ class Picture:
     root: Part
     arrows: list[Arrow]
     upright: bool
-    ran: bool
 
 
 def draw(compiled: Compiled, run: Run | None = None, boxes: int = BOXES) -> Picture:
@@ -116,7 +115,7 @@ def draw(compiled: Compiled, run: Run | None = None, boxes: int = BOXES) -> Pict
         found = tallies(run)
         _mark(compiled, shown, found)
         rows = _run_rows(run, found, compiled)
-    return Picture(compiled.name, rows, root, arrows, _is_upright(root), run is not None)
+    return Picture(compiled.name, rows, root, arrows, _is_upright(root))
 
 
 def _run_rows(run: Run, found: Mapping[str, Tally], compiled: Compiled) -> list[Row]:

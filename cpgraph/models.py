@@ -92,7 +92,8 @@ def location(thing: Any) -> str:
     if code is not None:
         return f"{code.co_filename}:{code.co_firstlineno}"
     module = sys.modules.get(getattr(thing, "__module__", ""), None)
-    return f"{getattr(module, '__file__', None) or thing.__module__} ({thing.__qualname__})"
+    name = getattr(thing, "__qualname__", None) or type(thing).__qualname__
+    return f"{getattr(module, '__file__', None) or thing.__module__} ({name})"
 
 
 def is_model(thing: object) -> bool:

@@ -6,6 +6,7 @@ import html
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from threading import get_ident
 from typing import TYPE_CHECKING, Final
 
 from cpgraph.captions import Row, shorten
@@ -64,7 +65,7 @@ def render(compiled: Compiled, path: str | os.PathLike[str] | None = None, run: 
 def _write(path: Path, content: bytes) -> None:
     """Write a file beside its place, then put it there: nobody ever sees half of it."""
     target = Path(os.path.realpath(path))
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    part = target.with_name(f".{target.name}.{os.getpid()}-{get_ident()}.part")
     try:
         try:
             part.write_bytes(content)

@@ -164,9 +164,7 @@ def test_the_docstring_of_a_class_says_nothing_of_a_step_made_of_it() -> None:
             return 2
 
     Double.__call__.__doc__ = "Not shown."
-    step: Any = Double()
-    step.__name__ = step.__qualname__ = "double"
-    assert svg(cp.step(step)).box("double") == ["double"]
+    assert svg(cp.step(name="double")(Double())).box("double") == ["double"]
 
 
 def test_long_docstrings_are_cut() -> None:
