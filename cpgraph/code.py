@@ -316,6 +316,11 @@ class _Form:
     def constant(self, node: ast.Constant) -> None:
         self.out.append(self.encode(node.value))
 
+    def text(self, node: ast.JoinedStr) -> None:
+        """Write an f-string; some Pythons add empty pieces to it."""
+        values = [value for value in node.values if not (isinstance(value, ast.Constant) and value.value == "")]
+        self.plain(ast.JoinedStr(values))
+
     def handler(self, node: Any) -> None:
         """Write a node that has a bound name as a plain string."""
         field = "rest" if isinstance(node, ast.MatchMapping) else "name"
@@ -335,6 +340,7 @@ _SPECIAL: Final[Mapping[type, Callable[[_Form, Any], None]]] = {
     ast.ClassDef: _Form.inner_class,
     **dict.fromkeys(COMPREHENSIONS, _Form.comprehension),
     ast.Expr: _Form.statement,
+    ast.JoinedStr: _Form.text,
     ast.AnnAssign: _Form.annotated,
     ast.Import: _Form.imports,
     ast.ImportFrom: _Form.imports,

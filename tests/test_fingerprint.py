@@ -997,6 +997,31 @@ def test_parts_tell_what_changed(take: Take) -> None:
     assert before.parts[0].text == "5"
 
 
+EVERYTHING = """
+LIMIT, TABLE = 5, {"a": [1.5, None]}
+
+class Base:
+    factor = 2
+    def scaled(self, x): return x * self.factor
+
+def helper(value, *rest, key=LIMIT):
+    match value:
+        case {"kind": str() as kind, **left}: return kind, left, rest
+    return f"{value!r:>{key}}", [one for one in TABLE if one]
+
+def step(record: Base, n: int = 3):
+    with record as opened, record: total = lambda y: y + n
+    try: return helper(total(1), key=2), {**TABLE}, opened[1:n]
+    except (ValueError, KeyError) as error: raise TypeError from error
+"""
+
+
+def test_the_fingerprint_of_a_known_program_never_changes(take: Take) -> None:
+    found = take(EVERYTHING)
+    assert [part.name for part in found.parts][:3] == ["rows:Base", "rows:Base.factor", "rows:Base.scaled"]
+    assert found.digest.hex() == "b0cb7cfc425934aec68911643d03a423"  # else FORM has to change, and every cache is computed anew
+
+
 def test_a_fingerprint_can_be_pickled(take: Take) -> None:
     found = take(PLAIN)
     assert pickle.loads(pickle.dumps(found)) == found
