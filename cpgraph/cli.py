@@ -111,8 +111,8 @@ OPTIONS: Final[dict[str, Callable[[Any], Any]]] = {
 }
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="cpgraph")
+@click.group("cpgraph", cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="cpgraph", prog_name="cpgraph")
 def main() -> None:
     """Run graphs of steps, and go on from where they stood.
 
@@ -317,13 +317,9 @@ def gc(dir: str, keep: int | None) -> None:
         going = f"run {some([str(run) for run in cleaned.going])} goes on" if cleaned.going else "something was written meanwhile"
         click.echo(f"{going}: not all was removed; say gc again when it has ended")
     else:
-        freed = cleaned.freed
-        what = [
-            counted(len(cleaned.removed), "run"),
-            counted(freed.results, "result"),
-            counted(freed.blobs + freed.files, "large value"),
-        ]
-        click.echo(f"removed {', '.join(what)}: {size_text(freed.bytes)} freed; kept {counted(len(cleaned.kept), 'run')}")
+        what = f"{counted(len(cleaned.removed), 'run')}, {counted(cleaned.freed.results, 'result')}"
+        kept = counted(len(cleaned.kept), "run")
+        click.echo(f"removed {what}: {size_text(cleaned.freed.bytes)} freed; kept {kept}")
 
 
 def _runs(directory: str) -> list[Run]:

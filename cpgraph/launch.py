@@ -166,6 +166,7 @@ class _Launch:
             "hints": [(hint.kind, hint.text, hint.mend, hint.nodes) for hint in schedule.tellings.hints],
             "conflicts": conflicts,
             "relabelled": ledger.relabelled(),
+            "failure_order": ledger.failure_order(),
             "items": schedule.item_orders(),
             "counts": ledger.counts,
         }
@@ -397,8 +398,8 @@ class _Launch:
             now = {name: found.digest.hex() for name, found in fingerprints.items()}
             count, seconds = last.of_other_code(now, _Metas(journal).fingerprint_of)
             if count:
-                took = f"they took {seconds:.3g} s"
-                text += f"; {count:,} results of run {last.row.number} are of other code than now ({took}): resume would keep them"
+                text += f"; {count:,} results of run {last.row.number} are of other code than now"
+                text += f" (they took {seconds:.3g} s): resume would keep them"
         return text
 
 

@@ -43,6 +43,7 @@ class Ledger:
         self._committed = 0
         self._last = time.monotonic()
         self._shared: dict[int, list[tuple[Unit, Instance, int]]] = {}
+        self._failed: list[tuple[Unit, Instance, int]] = []
         self._made = array("Q")  # the rows of what was computed, ascending, and beside them by which node
         self._makers: list[tuple[Unit, Instance]] = []
         self._places = array("Q")
@@ -111,6 +112,8 @@ class Ledger:
             self._made.append(row)
             self._makers.append((unit, instance))
             self._places.append(self._committed + len(self._entries))
+        if ended == FAILED_END:
+            self._failed.append((unit, instance, self._committed + len(self._entries)))
         self._entries.add(unit.index, instance.key, ended, row, version, extra)
         if unit.step is None:  # a condition, guard or selection that raised
             self.part_failures += 1
@@ -136,6 +139,10 @@ class Ledger:
             found.append((first, COMPUTED))
             found.extend((place, CACHED) for place in others)
         return found
+
+    def failure_order(self) -> list[int]:
+        """Give the indexes of the entries that failed in graph order."""
+        return [index for _, _, index in sorted(self._failed, key=lambda node: node_key((node[0].index, node[1].chain)))]
 
     def commit(self) -> None:
         """Put on disk what has ended since the last time, then report it."""

@@ -466,21 +466,16 @@ class Run:
 
     @cached_property
     def failures(self) -> Failures:
-        """What failed: nodes, conditions and guards that raised, and conflicts."""
+        """What failed: nodes, conditions and guards that raised, and conflicts; in graph order, of a killed run by time."""
         found = []
         names = self.meta.get("units", {})
-        for entry in self.line:
-            if entry.ended == "failed":
-                kept = self.failure_meta(entry)
-                step = self.line.steps.get(entry.unit)
-                found.append(
-                    self._failure(kept, step.name if step else names.get(entry.unit, ""), partial(self.record_of, entry))
-                )
+        order = {index: place for place, index in enumerate(self.end_meta.get("failure_order", ()))}
+        failed = [entry for entry in self.line if entry.ended == "failed"]
+        for entry in sorted(failed, key=lambda entry: order.get(entry.index, len(order))):
+            kept = self.failure_meta(entry)
+            step = self.line.steps.get(entry.unit)
+            found.append(self._failure(kept, step.name if step else names.get(entry.unit, ""), partial(self.record_of, entry)))
         found.extend(self._failure(kept, kept["step"], lambda: None) for kept in self.end_meta.get("conflicts", ()))
-        order = self.end_meta.get("failure_order")
-        if order:
-            places = {node: place for place, node in enumerate(order)}
-            found.sort(key=lambda failure: places.get(failure.node, len(places)))
         return Failures(found)
 
     def _failure(self, kept: Mapping[str, Any], step: str, record: Callable[[], Any]) -> Failure:

@@ -52,7 +52,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return re.sub(r"in [\d.]+ s$", "in … s", err, flags=re.MULTILINE).splitlines()
 
 
-BAD = [Order(id=1), Order(id=2, amount="1,5"), Order(id=3), Order(id=4, amount="2,5")]
+BAD = [Order(id=1), Order(id=2, amount="1,5"), Order(id=3, amount="3"), Order(id=4, amount="2,5")]
 PLACE = f"{short_path(__file__)}:{parse.__code__.co_firstlineno + 2}"
 CHECK = f"{short_path(__file__)}:{check.__code__.co_firstlineno + 3}"
 
