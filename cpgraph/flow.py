@@ -256,31 +256,39 @@ class Flow:
         instance.fans[unit.index] = fan
         return fan
 
-    def _open_fan(self, unit: Unit, instance: Instance) -> None:
+    def _open_fan(self, unit: Unit, instance: Instance, dead: tuple[int, Cause] | None = None) -> None:
+        """Give an `each` its instances; in one that never opens they exist, and end at once (`dead`: how)."""
         fan = self._fan(unit, instance)
+        fan.dead = dead
+        if dead is not None:
+            fan.failed, fan.cause = dead[0] != CLOSED, dead[1]
         scope = fan.scope
-        found: list[Instance] = []
-        if scope.model is not None:
-            assert fan.snapshot is not None
-            table = self.world.records.table(scope.model)
-            rows = list(fan.snapshot.view.rows(table))
-            chosen = [row for row, state in rows if self.decide.selects(fan, state)]
-            found = [self._add(fan, row.id, row.rank, row=row) for row in chosen]
-        else:
-            for index, (key, item, digest) in enumerate(self.decide.items(fan) or ()):
-                found.append(self._add(fan, key, Rank(index), item=item, digest=digest))
+        found = self._fill(fan)
         fan.opened = True
         fan.expected = len(found)
         self.open_fans[scope.index].append(fan)
-        for instance in self._failed_first(found):
-            fan.fresh.append(instance)
+        if dead is None:
+            fan.fresh.extend(self._failed_first(found))
         if scope.model is not None:
-            for row in list(table.created):
+            for row in list(self.world.records.table(scope.model).created):
                 self.created(row, [fan])
-        if fan.fresh:
+        if dead is not None:
+            for inner in found:
+                self.kill(inner, *dead)
+        elif fan.fresh:
             self.fresh[scope.level].append(fan)
-        elif not fan.pending:
+        if not found and not fan.pending:
             self._close_fan(fan)
+
+    def _fill(self, fan: Fan) -> list[Instance]:
+        """Find the records or items that an `each` has when it opens."""
+        if fan.scope.model is None:
+            items = self.decide.items(fan) or ()
+            return [self._add(fan, key, Rank(index), item=item, digest=digest) for index, (key, item, digest) in enumerate(items)]
+        assert fan.snapshot is not None
+        rows = list(fan.snapshot.view.rows(self.world.records.table(fan.scope.model)))
+        chosen = [row for row, state in rows if self.decide.selects(fan, state)]
+        return [self._add(fan, row.id, row.rank, row=row) for row in chosen]
 
     def _failed_first(self, instances: list[Instance]) -> list[Instance]:
         if not self.first:
@@ -395,6 +403,9 @@ class Flow:
                 fan.expected += 1
             else:
                 self._tell_not_joined(fan, home, row)
+            if fan.dead is not None:
+                self.kill(instance, *fan.dead)
+                continue
             if not fan.fresh:
                 self.fresh[fan.scope.level].append(fan)
             fan.fresh.append(instance)
@@ -545,30 +556,10 @@ class Flow:
         place = unit.place
         how = BLOCKED if how == FAILED else how
         if place.inner is not None:
-            fan = self._fan(unit, instance)
-            scope = fan.scope
-            fan.failed = how != CLOSED
-            fan.cause = cause
-            found: list[Instance] = []
             try:
-                if scope.model is not None:
-                    assert fan.snapshot is not None
-                    table = self.world.records.table(scope.model)
-                    found = [
-                        self._add(fan, row.id, row.rank, row=row)
-                        for row, state in list(fan.snapshot.view.rows(table))
-                        if self.decide.selects(fan, state)
-                    ]
-                else:
-                    for index, (key, item, digest) in enumerate(self.decide.items(fan) or ()):
-                        found.append(self._add(fan, key, Rank(index), item=item, digest=digest))
-            except Exception:
-                found = []
-            fan.opened = True
-            for inner in found:
-                self.kill(inner, how, cause)
-            if not found:
-                self._close_fan(fan)
+                self._open_fan(unit, instance, (how, cause))
+            except Exception:  # a predicate that raises, or a source that has no items: then none is known
+                self._close_fan(self._fan(unit, instance))
         elif how == CLOSED:
             self.close_part(place, instance, how, cause)
 

@@ -123,6 +123,10 @@ class Instance:
         """Give the instance at a level that this one is in; level 0 is outside of every `each`."""
         return self.chain[level - 1] if level else self.world.root
 
+    def own_row(self) -> Row | None:
+        """Give the row of the innermost record, if it stands on one."""
+        return next((inner.row for inner in reversed(self.chain) if inner.row is not None), None)
+
     def record(self) -> Any:
         """Give the innermost record as it came in, or the item; None without."""
         if self.row is not None:
@@ -144,6 +148,7 @@ class Fan:
     __slots__ = (
         "by_id",
         "cause",
+        "dead",
         "expected",
         "failed",
         "fresh",
@@ -165,6 +170,7 @@ class Fan:
         self.stopped = False
         self.failed = False
         self.cause = Cause()
+        self.dead: tuple[int, Cause] | None = None
         self.pending = 0
         self.expected = 0
         self.instances: list[Instance] = []

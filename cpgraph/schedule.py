@@ -348,7 +348,7 @@ class Schedule:
         noted = outcome.reads if outcome.reads is not None else node.reads
         reads = tuple(noted) if noted is not None else None
         if outcome.changes and outcome.shape != "value":
-            own = node.instance.key[-1] if node.instance.key else None
+            own = _own_id(node.instance)
             value = pack(value_of_changes(outcome.changes, outcome.shape, own, node.id))
         head = Head(
             self.run_number, unit.index, outcome.started, outcome.seconds, value.digest, node.kept, outcome.changes, outcome.shape, reads,
@@ -399,12 +399,12 @@ class Schedule:
             if unit.source_of:
                 items_of(value.load(), step.name)
             if ended == CACHED and head.changes and head.shape != "value":
-                own = instance.key[-1] if instance.key else None
+                own = _own_id(instance)
                 value = pack(value_of_changes(head.changes, head.shape, own, node.id))
             changes = head.changes
             if step.options.sets is not None:
                 changes = (*changes, ("update", None, None, {step.options.sets: value.load()}))
-            row = instance.row or next((inner.row for inner in reversed(instance.chain) if inner.row is not None), None)
+            row = instance.own_row()
             effects = check(self.world, node.eyes(), row, changes, node.id) if changes else ()
         except Exception as error:
             self.flow.ready.extend((follower.unit, follower.instance) for follower in node.followers)
@@ -442,7 +442,7 @@ class Schedule:
             return result
         node.uncached = True
         if head.shape != "value":
-            own = node.instance.key[-1] if node.instance.key else None
+            own = _own_id(node.instance)
             empty: Any = None if head.shape == "change" else []
             value = pack(value_of_changes(changes, head.shape, own, node.id) if changes else empty)
         head = attrs.evolve(head, changes=changes, shape=head.shape if changes else "value", digest=value.digest)
@@ -546,6 +546,11 @@ class Schedule:
                     seen.update((instance.key[-1], None) for instance in fan.ordered())
                 found[scope] = list(seen)
         return found
+
+
+def _own_id(instance: Instance) -> Any:
+    row = instance.own_row()
+    return row.id if row is not None else None
 
 
 def void(*args: object) -> None:
