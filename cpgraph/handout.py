@@ -69,7 +69,8 @@ class Handout:
         self.stream = stream
         self.lanes: dict[str, Lane] = {}
         self.in_flight: dict[int, tuple[Node, Lane]] = {}
-        self.timers: list[tuple[float, int, Callable[[], None]]] = []
+        self.timers: list[tuple[float, int, Callable[[], None], bool]] = []
+        self.waited_for = 0
         self._returned: SimpleQueue[Any] = SimpleQueue()
         self._rates: dict[Limit, Rate] = {}
         self._tokens = itertools.count()
@@ -152,13 +153,13 @@ class Handout:
             started = lane.executor.started(token)
             now = time.monotonic()
             if started is None or now - started < timeout:
-                self.at((started or now) + timeout, look)
+                self.at((started or now) + timeout, look, waited_for=False)
                 return
             lane.executor.abandon(token)
             error = TimeoutError(f"still running after {timeout:g} s")
             self._returned.put(failed(Call(token, self.targets[node.unit.index]), error, timeout, time.time() - timeout))
 
-        self.at(time.monotonic() + timeout, look)
+        self.at(time.monotonic() + timeout, look, waited_for=False)
 
     # Limits of calls
 
@@ -234,15 +235,18 @@ class Handout:
 
     # Time
 
-    def at(self, when: float, what: Callable[[], None]) -> None:
-        """Have something done at a later time, by the loop."""
-        heapq.heappush(self.timers, (when, next(self._tokens), what))
+    def at(self, when: float, what: Callable[[], None], waited_for: bool = True) -> None:
+        """Have something done at a later time, by the loop; the run goes on for what is `waited_for`."""
+        self.waited_for += waited_for
+        heapq.heappush(self.timers, (when, next(self._tokens), what, waited_for))
 
     def fire(self) -> None:
         """Do what is due."""
         now = time.monotonic()
         while self.timers and self.timers[0][0] <= now:
-            heapq.heappop(self.timers)[2]()
+            _, _, what, waited_for = heapq.heappop(self.timers)
+            self.waited_for -= waited_for
+            what()
 
     # The end
 

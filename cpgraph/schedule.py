@@ -126,7 +126,7 @@ class Schedule:
             return False
         if self.flow.ready or any(self.flow.fresh) or self.handout.backlog:
             return True
-        if self.handout.timers:
+        if self.handout.waited_for:
             return self._take_back(block=True) or True
         return self._settle()
 
