@@ -184,6 +184,7 @@ def test_a_stdout_that_goes_elsewhere_is_left_alone(
     assert "into the file" not in seen(terminal)
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # what Python says of this is what the test is about
 def test_a_forked_child_prints_as_ever(terminal: Terminal, streams: Callable[[], None]) -> None:
     streams()
     screen = opened(terminal, Watched(Row("parse", 1, 2)))
@@ -194,8 +195,8 @@ def test_a_forked_child_prints_as_ever(terminal: Terminal, streams: Callable[[],
             os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
     screen.close()
-    assert "from the child" in terminal.raw
     seen(terminal)
+    assert "from the child" in terminal.raw
 
 
 def test_one_run_at_a_time_has_the_screen(terminal: Terminal, streams: Callable[[], None]) -> None:
