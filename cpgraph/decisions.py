@@ -77,14 +77,14 @@ class Decisions:
     def failed(self, unit: Unit, instance: Instance, error: BaseException) -> None:
         target = Target(unit.name, void, where=unit.place.where)
         outcome = failed(Call(-1, target), error, 0.0, time.time())
-        row = self.ledger.keep_failure(node_id(unit.name, instance.key), unit.name, outcome, 1)
+        row = self.ledger.keep_failure(node_id(unit.name, instance.key), unit.name, outcome, 1, instance)
         self.ledger.end(unit, instance, FAILED_END, row)
 
     def gone(self, unit: Unit, instance: Instance) -> str:
         return self.inputs.gone(unit, instance)
 
-    def told(self, kind: str, text: str, mend: str, node: str = "") -> None:
-        self.tellings.told(kind, text, mend, node)
+    def told(self, kind: str, text: str, mend: str, node: str = "", step: str = "") -> None:
+        self.tellings.told(kind, text, mend, node, step)
 
     # Guards
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from cpgraph.compile import END, START, STEP, Compiled, Edge, Place, Scope, Unit
 from cpgraph.instances import BLOCKED, CLOSED, FAILED, OK, PLANNED, Asker, Cause, Fan, Instance, World, descendants
+from cpgraph.nodes import node_id
 from cpgraph.ranks import Rank
 from cpgraph.store import Row, Snapshot, State, Write, created_rank
 
@@ -47,7 +48,7 @@ class Decide(Protocol):
     def left(self, instance: Instance) -> None:
         """Take note that an instance has ended."""
 
-    def told(self, kind: str, text: str, mend: str, node: str = "") -> None:
+    def told(self, kind: str, text: str, mend: str, node: str = "", step: str = "") -> None:
         """Tell the user something."""
 
 
@@ -384,10 +385,13 @@ class Flow:
             if relation is None:
                 continue
             if relation == "after":
+                name = fan.scope.place.name
                 self.decide.told(
                     "not-picked-up",
-                    f"{row.table.name} {row.id!r} was created after pipeline {fan.scope.place.name!r} had its turn: it gets no copy there",
+                    f"{row.table.name} {row.id!r} was created after pipeline {name!r} had its turn: it gets no copy there",
                     "create it in a step that does not come after that pipeline, or run another pipeline over it.",
+                    node_id(self.units[write.unit].name, write.instance.key),
+                    name,
                 )
                 continue
             home = self._home(fan, write)
@@ -396,7 +400,11 @@ class Flow:
                 self._move_home(known, home)
                 continue
             made = State(row.table.make(write.fields))
-            if not self.decide.selects(fan, made):
+            try:
+                if not self.decide.selects(fan, made):
+                    return
+            except Exception as error:
+                self._add_failed(fan, self._add(fan, row.id, created_rank(write), row=row, home=home), error)
                 return
             instance = self._add(fan, row.id, created_rank(write), row=row, home=home)
             if home is None:
@@ -409,6 +417,14 @@ class Flow:
             if not fan.fresh:
                 self.fresh[fan.scope.level].append(fan)
             fan.fresh.append(instance)
+
+    def _add_failed(self, fan: Fan, instance: Instance, error: Exception) -> None:
+        """Fail a created record of which cannot be said whether it belongs to a selection."""
+        place = fan.scope.place
+        assert place.start is not None
+        instance.failed = True
+        self.decide.failed(self.units[place.start], instance, error)
+        self.kill(instance, BLOCKED, Cause(f"each= of {place.name} raised", (place,)))
 
     def _relation(self, fan: Fan, write: Write) -> str | None:
         """Tell how a creator stands to an `each`: None (before it, or in another copy), "after", or "beside"."""
@@ -462,17 +478,23 @@ class Flow:
     def _tell_not_joined(self, fan: Fan, home: tuple[Place, Instance], row: Row) -> None:
         end = fan.scope.place.end
         assert end is not None
-        followers = [
-            self.units[edge.target] for edge in self.units[end].out if self.units[edge.target].place not in list(home[0].around())
+        after = home[0].end
+        followers = [self.units[edge.target] for edge in self.units[end].out]
+        names = [
+            unit.name
+            for unit in followers
+            if unit.kind == STEP and not (after is not None and self.compiled.is_before(after, unit.index))
         ]
-        names = [unit.name for unit in followers if unit.kind == STEP]
         if names:
+            name = fan.scope.place.name
             self.decide.told(
                 "not-joined",
-                f"{row.table.name} {row.id!r} was created beside pipeline {fan.scope.place.name!r}: {', '.join(names)} goes on without it",
+                f"{row.table.name} {row.id!r} was created beside pipeline {name!r}: {', '.join(names)} goes on without it",
                 f"say after={home[0].name!r} where it is to be waited for."
                 if home[0].kind != "graph"
-                else "put both pipelines into one group, and what joins them after it.",
+                else "put both pipelines into one group, and what joins them after it, or say after=… the one that creates.",
+                node_id(self._first_step(fan.scope).name, (*fan.instance.key, row.id)),
+                name,
             )
 
     # Ending instances and parts

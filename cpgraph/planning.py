@@ -25,7 +25,10 @@ MOST_FAILURES: Final = 10  # that are shown
 
 @attrs.define
 class PlannedStep:
-    """What would happen to the nodes of one step. seconds: as long as it took when it last ran."""
+    """What would happen to the nodes of one step. seconds: as long as it took when it last ran.
+
+    asks_store: such a step runs in a thread of the process that schedules, whatever the executor (rule E6).
+    """
 
     name: str
     cached: int = 0
@@ -35,6 +38,7 @@ class PlannedStep:
     seconds: float = 0.0
     reasons: dict[str, int] = attrs.field(factory=dict)
     products: str = ""
+    asks_store: bool = False
 
 
 @attrs.frozen
@@ -72,6 +76,9 @@ class Plan:
             rows.append(f"    {name:<{width}}  {', '.join(counts) or 'not known yet'}{took}{step.products}")
             for reason, count in sorted(step.reasons.items(), key=lambda entry: -entry[1])[:4]:
                 rows.append(f"    {'':<{width}}    {count:,} × {reason}")
+        here = [name for name, step in self.steps.items() if step.asks_store]
+        if here:
+            rows.append(f"    in this process, whatever the executor, as they ask for the store: {', '.join(here)}")
         rows.extend(f"    not seen: {text}" for text in self.unseen)
         rows.extend(f"    would fail: {text}" for text in self.failures[:MOST_FAILURES])
         if len(self.failures) > MOST_FAILURES:
@@ -91,7 +98,10 @@ class Planner(Schedule):
         self.flow = Flow(self.world, self.decisions, planning=True)
         self.steps = self.decisions.steps
         self.problems = self.decisions.problems
-        self.steps.update((unit.step.name, PlannedStep(unit.step.name)) for unit in self.compiled.units if unit.step is not None)
+        for unit in self.compiled.units:
+            if unit.step is not None:
+                asks = any(binding.kind == "store" for binding in unit.bindings)
+                self.steps[unit.step.name] = PlannedStep(unit.step.name, asks_store=asks)
         self.flow.begin()
         while True:
             self._look_up_ready()
@@ -111,11 +121,18 @@ class Planner(Schedule):
         chain = self.compiled.scopes[scope].chain
         if len(chain) < 2:
             return
-        counts = [str(max((len(fan.instances) for fan in self.flow.open_fans[index]), default=0)) for index in chain]
+        counts = [f"{self._most(self.world.root, chain[: level + 1]):,}" for level in range(len(chain))]
         for index in self.compiled.scopes[scope].units:
             step = self.compiled.units[index].step
             if step is not None:
                 self.steps[step.name].products = f" ({' × '.join(counts)})"
+
+    def _most(self, instance: Instance, chain: tuple[int, ...]) -> int:
+        """Say how many instances the last of nested scopes has, in that instance around it where there are most."""
+        fans = [fan for fan in (instance.fans or {}).values() if fan.scope.index == chain[0]]
+        if len(chain) == 1:
+            return max((len(fan.instances) for fan in fans), default=0)
+        return max((self._most(inner, chain[1:]) for fan in fans for inner in fan.instances), default=0)
 
     def _queue(self, node: Node) -> None:
         step = node.unit.step
