@@ -263,6 +263,11 @@ class Handout:
         if at_once or "inline" in self.lanes:  # what runs inline was interrupted itself
             self.in_flight.clear()
 
+    @property
+    def hanging(self) -> int:
+        """How many calls that timed out have not come back."""
+        return sum(lane.executor.hanging for lane in self.lanes.values())
+
     def close(self, wait: bool) -> None:
         for lane in self.lanes.values():
             lane.executor.recall()

@@ -178,7 +178,7 @@ class _Launch:
     def _run(self, journal: Journal, row: RunRow, schedule: Schedule) -> Run:
         with contextlib.suppress(StorageError):
             row = next(found for found in journal.runs() if found.number == row.number)
-        memory = Memory(schedule.ledger.memory, schedule.ledger.errors)
+        memory = Memory(schedule.ledger.memory, schedule.ledger.errors, schedule.ledger.items)
         source: Any = journal
         if self.order.directory is not None:
             source = self.order.directory

@@ -36,6 +36,7 @@ class Ledger:
         self.part_failures = 0
         self.memory: dict[int, Value] = {}
         self.errors: dict[str, BaseException] = {}
+        self.items: dict[str, Any] = {}
         self._world = world
         self._stream = stream
         self._entries = Entries()
@@ -78,8 +79,8 @@ class Ledger:
             return row
         return self.journal.put(key, write_head(head), value.blob_bytes())
 
-    def keep_failure(self, node: str, step: str, outcome: Outcome, attempts: int) -> int:
-        """Put a failure: kept for the record, never found as a result."""
+    def keep_failure(self, node: str, step: str, outcome: Outcome, attempts: int, instance: Instance) -> int:
+        """Put a failure: kept for the record, never found as a result. An item of which the id does not tell it is kept, too."""
         error = outcome.error
         assert error is not None
         self.errors[node] = error
@@ -95,6 +96,13 @@ class Ledger:
             "seconds": outcome.seconds,
             "run": self.run,
         }
+        item = instance.item if instance.row is None else None
+        id = instance.key[-1] if instance.key else None
+        if item is not None and (type(item) not in (int, str) or type(id) is not type(item) or id != item):
+            try:
+                kept["item"] = dumps(item)
+            except Exception:  # it does not pickle: then this run alone knows it
+                self.items[node] = item
         return self.journal.put(None, dumps(kept), None)
 
     def end(

@@ -24,7 +24,7 @@ from cpgraph.explain import why
 from cpgraph.journal import Journal, RunRow
 from cpgraph.lines import Change, Entry, Line, differences
 from cpgraph.nodes import node_id
-from cpgraph.pickles import loads_plain
+from cpgraph.pickles import loads, loads_plain
 from cpgraph.results import ENDINGS, read_head
 from cpgraph.saves import save_version
 from cpgraph.steps import step_name
@@ -39,11 +39,11 @@ RAISE: Final = object()
 
 @attrs.frozen
 class Memory:
-    """What only the process that ran knows: values that do not pickle, and errors with their own types."""
+    """What only the process that ran knows: values and items that do not pickle, and errors with their own types."""
 
     values: Mapping[int, Value] = attrs.field(factory=dict)
     errors: Mapping[str, BaseException] = attrs.field(factory=dict)
-    records: Mapping[str, Any] = attrs.field(factory=dict)
+    items: Mapping[str, Any] = attrs.field(factory=dict)
 
 
 @attrs.frozen
@@ -62,7 +62,7 @@ class Failure:
 
     @property
     def record(self) -> Any:
-        """The record as it came in, or the item's id; None without."""
+        """The record as it came in, or the item; None without."""
         return self._record()
 
     def __str__(self) -> str:
@@ -415,16 +415,17 @@ class Run:
         return {node: hint for hint in self.hints if hint.kind == BESIDE for node in hint.nodes}
 
     def record_of(self, entry: Entry) -> Any:
-        """Give the innermost record of a node as it came in, or its item's id."""
+        """Give the innermost record of a node as it came in; of an item its id, or if it failed the item itself."""
         step = self.line.steps.get(entry.unit)
         if step is None or not entry.key:
             return None
         node = node_id(step.name, entry.key)
-        if node in self._memory.records:
-            return self._memory.records[node]
+        if node in self._memory.items:
+            return self._memory.items[node]
         scope = self.line.scopes[self.line.scopes[step.scope].chain[-1]]
         if scope.model is None:
-            return entry.key[-1]
+            item = self.failure_meta(entry).get("item") if entry.ended == "failed" else None
+            return entry.key[-1] if item is None else (loads_plain if self._plain else loads)(item)
         row = self.line.records.table(scope.model).rows.get(entry.key[-1])
         if row is None:
             return None

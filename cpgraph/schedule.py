@@ -98,6 +98,7 @@ class Schedule:
                         break
                 except KeyboardInterrupt:
                     self.interrupt()
+            self._tell_hanging()
             self.tellings.conclude(self._instance_counts())
             self.ledger.commit()
             return not self.stopping
@@ -505,7 +506,7 @@ class Schedule:
         self._leave_work(node)
         if outcome.reads:
             self.tellings.asked(node.eyes(), outcome.reads, node.id)
-        row = self.ledger.keep_failure(node.id, unit.name, outcome, max(node.attempts, 1))
+        row = self.ledger.keep_failure(node.id, unit.name, outcome, max(node.attempts, 1), instance)
         self.ledger.end(unit, instance, FAILED_END, row, seconds=outcome.seconds)
         self.flow.end(unit, instance, FAILED, node.id)
         followers, node.followers = node.followers, []
@@ -532,6 +533,13 @@ class Schedule:
                     text = f"{unit.name} joins results of {name} that {len(codes)} states of its code have made"
                     mend = f"say run, or redo={[name]!r}, to have all of them by the code as it is now."
                     self.tellings.told("joined-mixed", text, mend, node, unit.name)
+
+    def _tell_hanging(self) -> None:
+        count = self.handout.hanging
+        if count:
+            text = f"{count} call{'s' if count > 1 else ''} of steps that timed out still hang in a thread"
+            mend = 'give what they wait for a time-out of its own, or use executor="processes", where they are ended.'
+            self.tellings.told("hanging", text, mend)
 
     def _instance_counts(self) -> dict[int, int]:
         return {scope: sum(len(fan.instances) for fan in fans) for scope, fans in self.flow.open_fans.items()}
