@@ -1,9 +1,11 @@
 """Changes: what a step returns to create, update and delete records. They are made all together, or not at all.
 
-[Account(id='anna', balance=70), Account(id='ben', balance=80)]
-pay failed: there is no Account with the id 'zoe' in what this node sees
-[Account(id='anna', balance=100), Account(id='ben', balance=50)]
-30 paid
+It prints:
+
+    [Account(id='anna', balance=70), Account(id='ben', balance=80)]
+    pay failed: there is no Account with the id 'zoe' in what this node sees
+    [Account(id='anna', balance=100), Account(id='ben', balance=50)]
+    30 paid
 """
 
 import cpgraph as cp

@@ -1,10 +1,12 @@
 """A loop: records that a step creates go through the same pipeline, later in the same run.
 
-/: 2 links
-/about: 2 links
-/news: 2 links
-/news/1: 1 links
-found again in an unchanged site: 0 fetched
+It prints:
+
+    /: 2 links
+    /about: 2 links
+    /news: 2 links
+    /news/1: 1 links
+    found again in an unchanged site: 0 fetched
 """
 
 import cpgraph as cp

@@ -1,19 +1,21 @@
 """Initial data: from dicts, records, a file, a function, changes, or an earlier run.
 
-dicts by name: 3.5
-dicts by model: 3.5
-records: 3.5
-changes: 3.5
-function: 3.5
-YAML: 3.5
-JSON: 3.5
-an earlier run: 3.5
-a version of it: 3.5
-bad.yml: 3 problems in the data, nothing has run
-    bad.yml:2: Order, row 1, field 'amount': is missing, expected str
-    bad.yml:2: Order, row 1, field 'amout': Order has no such field. Did you mean 'amount'?
-    bad.yml:3: Order, row 2, field 'id': is missing, expected int
-Mend: correct the rows named above.
+It prints:
+
+    dicts by name: 3.5
+    dicts by model: 3.5
+    records: 3.5
+    changes: 3.5
+    function: 3.5
+    YAML: 3.5
+    JSON: 3.5
+    an earlier run: 3.5
+    a version of it: 3.5
+    bad.yml: 3 problems in the data, nothing has run
+        bad.yml:2: Order, row 1, field 'amount': is missing, expected str
+        bad.yml:2: Order, row 1, field 'amout': Order has no such field. Did you mean 'amount'?
+        bad.yml:3: Order, row 2, field 'id': is missing, expected int
+    Mend: correct the rows named above.
 """
 
 from pathlib import Path

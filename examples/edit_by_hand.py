@@ -1,7 +1,9 @@
 """A version saved as a file that a person reads, edits, and goes on from.
 
-failed: parse[2]: ValueError: could not convert string to float: '7,00'
-total 10.50, computed: parse [2], total 1
+It prints:
+
+    failed: parse[2]: ValueError: could not convert string to float: '7,00'
+    total 10.50, computed: parse [2], total 1
 """
 
 from pathlib import Path

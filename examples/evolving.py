@@ -1,10 +1,12 @@
 """A program that grows between runs: a step more, one less, a field more. What was done is kept where it still fits.
 
-first: {'parse': 2, 'label': 2}
-resumed: {'gross': 2, 'total': 1}
-told: new since then, and run now: gross, total
-told: not in the graph any more, and dropped: label
-total 12.6
+It prints:
+
+    first: {'parse': 2, 'label': 2}
+    resumed: {'gross': 2, 'total': 1}
+    told: new since then, and run now: gross, total
+    told: not in the graph any more, and dropped: label
+    total 12.6
 """
 
 import cpgraph as cp

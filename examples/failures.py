@@ -1,11 +1,13 @@
 """Failures: what stops where, and what is known of them afterwards.
 
-isolate: 3 parsed, total blocked
-skip: 3 parsed, total 6.0, still not ok
-stop: 1 parsed, 2 not started
-parse[2] failed on '2,5': ValueError at float(amount)
-check[3] failed: AssertionError: amounts are below 3
-2 errors: AssertionError, ValueError
+It prints:
+
+    isolate: 3 parsed, total blocked
+    skip: 3 parsed, total 6.0, still not ok
+    stop: 1 parsed, 2 not started
+    parse[2]: ValueError: could not convert string to float: '2,5' (amount '2,5')
+    check[3]: AssertionError: amounts are below 3 (amount '3')
+    in one group: (ValueError("could not convert string to float: '2,5'"), AssertionError('amounts are below 3'))
 """
 
 from typing import Literal
@@ -50,11 +52,9 @@ if __name__ == "__main__":
     print(f"stop: {run.counts['parse']['computed']} parsed, {run.counts['parse']['blocked']} not started")
 
     run = cp.Graph(cp.pipeline(parse, check, each=Order)).run(ORDERS, dir=None)
-    first, second = run.failures
-    line = first.traceback.splitlines()[-3].strip()
-    print(f"{first.node} failed on {first.record.amount!r}: {first.kind} at {line.removeprefix('return ')}")
-    print(f"{second}".replace(":", " failed:", 1))
+    for failure in run.failures:
+        print(f"{failure} (amount {failure.record.amount!r})")
     try:
         run.raise_for_failures()
     except ExceptionGroup as group:
-        print(f"{len(group.exceptions)} errors: {', '.join(sorted(type(error).__name__ for error in group.exceptions))}")
+        print(f"in one group: {group.exceptions}")  # the errors themselves

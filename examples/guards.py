@@ -3,6 +3,8 @@
 The first pipeline goes on until three samples are valid: what has started then ends, and no more is started. The second begins
 then, the third never.
 
+It prints:
+
     valid: 3 of 20
     counted: 3
     never: closed

@@ -1,11 +1,13 @@
 """History: each commit makes a version; any of them can be read, compared, and gone on from.
 
-v0: {'Order': [{'id': 1, 'amount': '3.5', 'total': None}, {'id': 2, 'amount': '7', 'total': None}]}
-v1 by parse[1]: update Order 1 (total: None → 3.5)
-v2 by parse[2]: update Order 2 (total: None → 7.0)
-as of v1: 1 order has a total
-from v0 to v2: 2 records differ
-gone on from v1: parsed [2], total 10.50
+It prints:
+
+    v0: {'Order': [{'id': 1, 'amount': '3.5', 'total': None}, {'id': 2, 'amount': '7', 'total': None}]}
+    v1 by parse[1]: update Order 1 (total: None → 3.5)
+    v2 by parse[2]: update Order 2 (total: None → 7.0)
+    as of v1: 1 order has a total
+    from v0 to v2: 2 records differ
+    gone on from v1: parsed [2], total 10.50
 """
 
 import cpgraph as cp

@@ -1,9 +1,11 @@
 """What a run is given beside its records, a function used twice, and randomness that is the same each time.
 
-limit 2: ['ANNA', 'BEN'], ['A', 'B']
-limit 1: ['ANNA'], ['A']
-drawn: [9, 5], again: [9, 5], with another seed: [7, 1]
-a name that nobody asks for: parameter 'limt' is given, and nothing in 'parameters' asks for it. Did you mean 'limit'?
+It prints:
+
+    limit 2: ['ANNA', 'BEN'], ['A', 'B']
+    limit 1: ['ANNA'], ['A']
+    drawn: [9, 5], again: [9, 5], with another seed: [7, 1]
+    a name that nobody asks for: parameter 'limt' is given, and nothing in 'parameters' asks for it. Did you mean 'limit'?
 """
 
 from random import Random

@@ -1,9 +1,11 @@
 """Where steps run: in threads, in processes, in this thread, or in any executor of `concurrent.futures`.
 
-threads: [25, 168, 1229], in this process
-processes: [25, 168, 1229], in others
-inline: [25, 168, 1229], in this process
-ThreadPoolExecutor: [25, 168, 1229], in this process
+It prints:
+
+    threads: [25, 168, 1229], in this process
+    processes: [25, 168, 1229], in others
+    inline: [25, 168, 1229], in this process
+    ThreadPoolExecutor: [25, 168, 1229], in this process
 """
 
 import os

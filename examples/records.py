@@ -1,11 +1,13 @@
 """Records: what a model is, a pipeline for each record, and how to read what came of it.
 
-Pixel: tall
-Rex: small
-['Pixel', 'Rex', 'Bella']
-[Cat(id=3, name='Bella', height=22.0, size='small', indoors=False)]
-Rex is immutable: 'height'
-{'Cat': [{'id': 1, 'name': 'Pixel', 'height': 31.5, 'size': 'tall', 'indoors': True}]}
+It prints:
+
+    Pixel: tall
+    Rex: small
+    ['Pixel', 'Rex', 'Bella']
+    [Cat(id=3, name='Bella', height=22.0, size='small', indoors=False)]
+    Rex is immutable: 'height'
+    {'Cat': [{'id': 1, 'name': 'Pixel', 'height': 31.5, 'size': 'tall', 'indoors': True}]}
 """
 
 import attrs

@@ -1,8 +1,10 @@
 """Records that refer to others: a pipeline in a pipeline, for each order and for each of its lines.
 
-{1: 7.0, 2: 4.0}
-{(1, 'a'): 5.0, (1, 'b'): 2.0, (2, 'c'): 4.0}
-{'invoice-1': 'invoice-1 to Anna', 'invoice-2': 'invoice-2 to Ben'}
+It prints:
+
+    {1: 7.0, 2: 4.0}
+    {(1, 'a'): 5.0, (1, 'b'): 2.0, (2, 'c'): 4.0}
+    {'invoice-1': 'invoice-1 to Anna', 'invoice-2': 'invoice-2 to Ben'}
 """
 
 import cpgraph as cp

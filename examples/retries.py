@@ -1,8 +1,10 @@
 """Trying again: a step that fails now and then, one that is told when to come back, one that takes too long.
 
-flaky: at the 3rd attempt
-busy: at the 2nd attempt
-slow failed after 1 attempt: TimeoutError
+It prints:
+
+    flaky: at the 3rd attempt
+    busy: at the 2nd attempt
+    slow failed after 1 attempt: TimeoutError
 """
 
 import threading

@@ -1,9 +1,11 @@
 """For what a pipeline is run: all records of a model, a selection of them, the items of a list or of a step's value.
 
-checked: ['rome', 'athens']
-big ones: ['rome', 'athens', 'berlin']
-letters: {'rome': 4, 'athens': 6, 'berlin': 6}
-lines: [1, 2]
+It prints:
+
+    checked: ['rome', 'athens']
+    big ones: ['rome', 'athens', 'berlin']
+    letters: {'rome': 4, 'athens': 6, 'berlin': 6}
+    lines: [1, 2]
 """
 
 from pathlib import Path

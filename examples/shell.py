@@ -1,10 +1,12 @@
 """Shell commands in steps: both streams apart, line by line while the command runs; a command that fails is told with its output.
 
-count out: 1
-count out: 2
-grumble err: no such thing
-{'count': 2, 'flood': 100000}
-command[grumble]: Failed: exit status 3: no such thing
+It prints:
+
+    count out: 1
+    count out: 2
+    grumble err: no such thing
+    {'count': 2, 'flood': 100000}
+    command[grumble]: Failed: exit status 3: no such thing
 """
 
 import subprocess

@@ -2,6 +2,8 @@
 
 Nothing after a list begins before all of the list has succeeded; a step that names another gets its value.
 
+It prints:
+
     lunch for 2: pasta, salad
     the table is laid
     True

@@ -1,10 +1,12 @@
 """A stream: what steps push while they run, and what the run itself tells, to whoever listens.
 
-found 2 matches in kitchen
-found 0 matches in garden
-found 1 matches in cellar
-search ended
-3 nodes: 3 computed
+It prints:
+
+    found 2 matches in kitchen
+    found 0 matches in garden
+    found 1 matches in cellar
+    search ended
+    3 nodes: 3 computed
 """
 
 from collections import Counter

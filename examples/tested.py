@@ -1,8 +1,10 @@
 """How to test steps and graphs: a step is a function; a graph is run in memory, and what happened is compared literally.
 
-['parse[1] started', 'parse[1] computed', 'parse[2] started', 'parse[2] computed', 'total started', 'total computed']
-total 10.50
-raised: could not convert string to float: '7,0'
+It prints:
+
+    ['parse[1] started', 'parse[1] computed', 'parse[2] started', 'parse[2] computed', 'total started', 'total computed']
+    total 10.50
+    raised: could not convert string to float: '7,0'
 """
 
 import cpgraph as cp

@@ -1,8 +1,10 @@
 """Waiting overlaps: whatever waits for a network, a command or a timer, as threads or as `async def`, within limits.
 
-threads: pages 1 to 4, four at once
-async: pages 1 to 100, a hundred at once
-with a limit: two at once
+It prints:
+
+    threads: pages 1 to 4, four at once
+    async: pages 1 to 100, a hundred at once
+    with a limit: two at once
 """
 
 import asyncio
