@@ -537,6 +537,25 @@ def test_r7_a_returned_file_is_kept_as_long_as_it_stands() -> None:
     assert RAN == ["draw"]
 
 
+def test_r7_the_file_in_a_field_is_an_input_by_its_content() -> None:
+    @cp.model
+    class Doc:
+        id: int
+        file: cp.File
+
+    def size(file: cp.File) -> int:
+        RAN.append(f"size[{file}]")
+        return len(Path(file).read_text())
+
+    for name in "ab":
+        Path(name).write_text(name)
+    graph = cp.Graph(cp.pipeline(size, each=Doc))
+    go({"Doc": [{"id": 1, "file": "a"}, {"id": 2, "file": "b"}]}, "run", graph).history[-1].save("good.yml")
+    Path("b").write_text("longer")
+    assert go("good.yml", graph=graph).values(size) == {1: 1, 2: 6}
+    assert RAN == ["size[b]"]
+
+
 # What was read, parameters, nested instances
 
 
