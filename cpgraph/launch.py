@@ -152,12 +152,15 @@ class _Launch:
         return run
 
     def _drive(self, journal: Journal, row: RunRow, schedule: Schedule) -> Run:
-        started = time.monotonic()
         try:
-            finished = schedule.run()
+            return self._driven(journal, row, schedule)
         except StorageError as error:
-            error.run = self._run(journal, row, schedule)
+            error.run = self._run(journal, row, schedule, broken=True)
             raise
+
+    def _driven(self, journal: Journal, row: RunRow, schedule: Schedule) -> Run:
+        started = time.monotonic()
+        finished = schedule.run()
         conflicts, errors = schedule.conflicts.failures()
         ledger = schedule.ledger
         bad = ledger.counts[2] or ledger.counts[3] or conflicts or ledger.part_failures
@@ -175,9 +178,12 @@ class _Launch:
         self.stream.emit(RunEnded(row.number, status, time.monotonic() - started))
         return self._run(journal, row, schedule)
 
-    def _run(self, journal: Journal, row: RunRow, schedule: Schedule) -> Run:
+    def _run(self, journal: Journal, row: RunRow, schedule: Schedule, broken: bool = False) -> Run:
+        """Give the run as the directory has it; one that the directory broke is over though it has no end."""
         with contextlib.suppress(StorageError):
             row = next(found for found in journal.runs() if found.number == row.number)
+        if broken:
+            row = row._replace(alive=False)
         memory = Memory(schedule.ledger.memory, schedule.ledger.errors, schedule.ledger.items)
         source: Any = journal
         if self.order.directory is not None:
