@@ -34,7 +34,7 @@ class Deleted(Exception):
 
 @attrs.frozen
 class Parameter:
-    """The value of a run parameter; `default`: nobody gave it. `digest`: empty if it holds files, which are looked at by each node."""
+    """The value of a run parameter; `default`: nobody gave it. `digest`: empty if it holds files, which each node looks at."""
 
     value: Any
     digest: bytes

@@ -61,12 +61,12 @@ class Node:
         "instance",
         "kept",
         "key",
-        "uncached",
         "parts",
         "reads",
         "started",
         "store",
         "token",
+        "uncached",
         "unit",
         "why",
     )

@@ -75,8 +75,9 @@ class _Reading:
 
     def saved(self) -> Saved:
         if self.each and not self.each.keys() & self.compiled.steps.keys():
+            said = f"this was saved by another graph, {self.progress['graph']!r}: no step of it is in {self.compiled.name!r}"
             raise DataError(
-                f"{self.path}: this was saved by another graph, {self.progress['graph']!r}: no step of it is in {self.compiled.name!r}",
+                f"{self.path}: {said}",
                 mend="resume it with that graph, or run the file as data: graph.run(path).",
             )
         adopted: dict[int, dict[str, Any]] = {}
