@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -167,7 +168,8 @@ def _about(version: Version) -> str:
     if version.damaged:
         return "damaged: what it changed cannot be read"
     if not version.place:
-        records = [f"{counted(len(rows), 'record')} of {name}" for name, rows in version.data.items()]
+        models = Counter(name for name, _ in version.run.line.initial())
+        records = [f"{counted(count, 'record')} of {name}" for name, count in models.items()]
         return f"the data: {', '.join(records) or 'no records'}"
     return f"{_moment(version.time)}  {some(version.nodes)}"
 

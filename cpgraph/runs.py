@@ -9,7 +9,7 @@ import os
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any, Final, TypeVar, overload
 
@@ -21,7 +21,7 @@ from cpgraph.errors import CpgraphError, NoValue, nearest
 from cpgraph.events import Hint
 from cpgraph.execute import Value
 from cpgraph.explain import why
-from cpgraph.journal import Journal, RunRow
+from cpgraph.journal import Journal, Row, RunRow
 from cpgraph.lines import Change, Entry, Line, differences
 from cpgraph.nodes import node_id
 from cpgraph.pickles import loads, loads_plain
@@ -400,10 +400,21 @@ class Run:
         ]
 
     def failure_meta(self, entry: Entry) -> dict[str, Any]:
-        row = self._journal.rows([entry.result]).get(entry.result)
-        found: dict[str, Any] = loads_plain(row.head) if row is not None else {
-            "node": "", "step": "", "type": "?", "text": "damaged", "traceback": "", "place": "", "attempts": 0, "started": 0.0, "seconds": 0.0,
-        }  # fmt: skip
+        return self.failure_metas([entry])[0]
+
+    def failure_metas(self, entries: Sequence[Entry]) -> list[dict[str, Any]]:
+        """Give what is kept of failures."""
+        rows = self._journal.rows([entry.result for entry in entries])
+        return [self._failure_meta(entry, rows.get(entry.result)) for entry in entries]
+
+    def _failure_meta(self, entry: Entry, row: Row | None) -> dict[str, Any]:
+        if row is not None:
+            found: dict[str, Any] = loads_plain(row.head)
+        else:
+            step = self.line.steps.get(entry.unit)
+            node = node_id(step.name, entry.key) if step is not None else ""
+            found = {"node": node, "type": "?", "text": "what is kept of it is damaged", "traceback": "", "place": ""}
+            found |= {"attempts": 0, "started": 0.0, "seconds": 0.0}
         hint = self._beside.get(found["node"])
         return (
             {**found, "note": hint.text, "traceback": f"{found['traceback']}{hint.text}\nMend: {hint.mend}\n"} if hint else found
@@ -472,8 +483,8 @@ class Run:
         names = self.meta.get("units", {})
         order = {index: place for place, index in enumerate(self.end_meta.get("failure_order", ()))}
         failed = [entry for entry in self.line if entry.ended == "failed"]
-        for entry in sorted(failed, key=lambda entry: order.get(entry.index, len(order))):
-            kept = self.failure_meta(entry)
+        failed.sort(key=lambda entry: order.get(entry.index, len(order)))
+        for entry, kept in zip(failed, self.failure_metas(failed), strict=True):
             step = self.line.steps.get(entry.unit)
             found.append(self._failure(kept, step.name if step else names.get(entry.unit, ""), partial(self.record_of, entry)))
         found.extend(self._failure(kept, kept["step"], lambda: None) for kept in self.end_meta.get("conflicts", ()))
@@ -640,17 +651,21 @@ class Run:
 
 def rebuilt_error(kind: str, text: str) -> BaseException:
     """Make an error that shows type and text of one whose class is not at hand."""
+    try:
+        return _rebuilt_kind(kind)(text)
+    except Exception:  # one that cannot be made of a text, such as UnicodeDecodeError
+        made: BaseException = type(kind, (Exception,), {"__module__": "cpgraph.errors"})(text)
+        return made
+
+
+@cache
+def _rebuilt_kind(kind: str) -> type[BaseException]:
     import builtins
 
     found = getattr(builtins, kind, None)
-    if isinstance(found, type) and issubclass(found, BaseException):
-        try:
-            error: BaseException = type(kind, (found,), {"__str__": lambda self: text, "__module__": "builtins"})(text)
-            return error
-        except Exception:
-            pass
-    made: BaseException = type(kind, (Exception,), {"__module__": "cpgraph.errors"})(text)
-    return made
+    if not (isinstance(found, type) and issubclass(found, BaseException)):
+        return type(kind, (Exception,), {"__module__": "cpgraph.errors"})
+    return type(kind, (found,), {"__module__": "builtins", "__str__": lambda self: str(self.args[0])})
 
 
 def runs(dir: str | os.PathLike[str] = ".cpgraph") -> list[Run]:
