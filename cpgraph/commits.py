@@ -186,10 +186,13 @@ def _create(world: World, asker: Asker, effect: Effect, row: Row | None, commit:
         table.rows[effect.id] = row
         applied.created.append(row)
     else:
-        others = [other for other in row.writes if other.kind != "update" and not asker.sees(other)]
-        for other in others:
+        gone = False
+        for other in [other for other in row.writes if other.kind != "update" and not asker.sees(other)]:
             if other.kind == "delete":
-                _meet(applied, row, "id", asker, other)
+                if any(inner.row is row for inner in other.instance.chain):  # its own node, which comes after all creators
+                    gone = True
+                else:
+                    _meet(applied, row, "id", asker, other)
             elif digest(dict(other.fields)) != digest(dict(effect.fields)):
                 row.conflicted = True
                 if effect.keep or isinstance(other.fields, _Kept):
@@ -198,7 +201,7 @@ def _create(world: World, asker: Asker, effect: Effect, row: Row | None, commit:
                     _meet(applied, row, "id", asker, other)
         row.rank = min(row.rank, rank) if row.base is None else row.rank
         applied.created.append(row)
-        write.state = row.last if row.last is not None else State(table.make(effect.fields))
+        write.state = row.last if gone or row.last is not None else State(table.make(effect.fields))
     row.writes.append(write)
     _settle(row, write, applied)
     applied.touched.append(row)
