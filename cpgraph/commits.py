@@ -201,6 +201,8 @@ def _create(world: World, asker: Asker, effect: Effect, row: Row | None, commit:
                     _meet(applied, row, "id", asker, other)
         row.rank = min(row.rank, rank) if row.base is None else row.rank
         applied.created.append(row)
+        if gone:
+            applied.outcome[table.name, effect.id] = None
         write.state = row.last if gone or row.last is not None else State(table.make(effect.fields))
     row.writes.append(write)
     _settle(row, write, applied)
