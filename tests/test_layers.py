@@ -1,9 +1,9 @@
 """The import rule: a module of cpgraph imports only from rows above its own, or from earlier in its own row.
 
 So there is never a knot to untangle, and a module can be read knowing only what stands above it. An import inside a function does
-not get round the rule: it is refused for our own modules, but for one that is there for speed. What is slow to import is the other
-way about: it is imported inside the functions that need it, so that `import cpgraph` stays quick, and (if a third party's) in one
-module alone.
+not get round the rule: it is refused for our own modules, but for one that is there for speed. What is slow to import is the
+other way about: it is imported inside the functions that need it, so that `import cpgraph` stays quick, and (if a third party's)
+in one module alone.
 """
 
 import ast
