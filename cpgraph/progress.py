@@ -142,12 +142,14 @@ def origin_of(graph: object, directory: Path | None, dir_given: bool, params: Ma
     main = sys.modules.get("__main__")
     names = [name for name, value in vars(main).items() if value is graph] if main is not None else []
     file = getattr(main, "__file__", None)
+    spec = getattr(main, "__spec__", None)  # of `python -m shop.orders`
     target = ""
     if names and file and Path(file).suffix == ".py":
         graphs = {id(value) for value in vars(main).values() if type(value) is type(graph)}
         with contextlib.suppress(ValueError, OSError):  # another drive; no working directory
             file = min(file, os.path.relpath(file), key=len)
-        target = file if len(graphs) == 1 else f"{file}:{names[0]}"
+        source = file if spec is None else spec.name
+        target = source if len(graphs) == 1 else f"{source}:{names[0]}"
     given: list[str] = []
     arguments: list[str] = []
     if dir_given and directory is not None:

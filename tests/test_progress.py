@@ -239,6 +239,15 @@ def test_f4_of_several_graphs_the_one_that_ran_is_named(tmp_path: Path) -> None:
     assert script(tmp_path, more="other = cp.Graph(parse, params=['amount'])")[0] == "cpgraph resume orders.py:graph"
 
 
+def test_k1_a_module_run_with_m_is_named_as_a_module(tmp_path: Path) -> None:
+    script(tmp_path)
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "orders.py").rename(tmp_path / "shop" / "orders.py")
+    command = [sys.executable, "-m", "shop.orders"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, encoding="utf-8")
+    assert "  cpgraph resume shop.orders  " in done.stderr
+
+
 # The texts alone
 
 
