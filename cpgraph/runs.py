@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any, Final, TypeVar, overload
@@ -514,6 +514,8 @@ class Run:
 
     # Values
 
+    @overload
+    def value(self, step: Callable[..., Coroutine[Any, Any, T]], id: Any = ..., *, default: Any = ...) -> T: ...
     @overload
     def value(self, step: Callable[..., T], id: Any = ..., *, default: Any = ...) -> T: ...
     @overload
