@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from cpgraph.errors import CpgraphError, nearest
+from cpgraph.errors import CpgraphError, StorageError, nearest
 from cpgraph.journal import Journal
 from cpgraph.nodes import node_id
 from cpgraph.results import ENDINGS
@@ -82,7 +82,10 @@ def status_facts(directory: str, *, check: bool | None = None) -> dict[str, Any]
         facts["runs"] = [_run_facts(Run(journal, row, plain=True)) for row in rows if row.graph and row.meta is not None]
         if checked and not journal.empty:
             damage.clear()
-            journal.check()
+            try:
+                journal.check()
+            except StorageError as error:  # where the file itself is damaged, not all can be looked at
+                damage.append(f"{error.path}: {error.facts.get('reason', error.headline)}")
         return {**facts, "bytes": size, "checked": checked, "damaged": len(damage), "damage": damage}
 
 

@@ -491,6 +491,16 @@ def test_s3_status_counts_damage(left: Path, command: Command) -> None:
     assert "not looked through for damage" in command("status", "--no-check").stdout
 
 
+def test_s3_status_goes_on_where_the_file_cannot_be_read(left: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def check(journal: Journal) -> int:
+        raise cp.StorageError("cannot read", journal.path, {"reason": "database disk image is malformed"})
+
+    monkeypatch.setattr(Journal, "check", check)
+    done = command("status")
+    assert done.exit_code == 0
+    assert done.stdout.splitlines()[-1].endswith("journal.sqlite: database disk image is malformed")
+
+
 def test_status_tells_runs_that_go_on_from_those_that_were_killed(left: Path, command: Command) -> None:
     with Journal(left / ".cpgraph") as journal:
         meta = journal.runs()[-1].meta
