@@ -24,6 +24,7 @@ from cpgraph.inputs import Inputs, Parameter
 from cpgraph.instances import World
 from cpgraph.journal import Journal, RunRow
 from cpgraph.kept import Resumed, last_run, resume_from
+from cpgraph.ledger import COMPUTED, FAILED_END
 from cpgraph.models import Files
 from cpgraph.names import is_redefined, qualified_name
 from cpgraph.nodes import Results
@@ -96,6 +97,10 @@ class _Launch:
     def go(self) -> Any:
         planning = self.order.planner is not None
         redo = self._redo()
+        if self.order.resumes and self.order.start is None and self.order.directory is not None:
+            with Journal(self.order.directory, writable=False) as reader:
+                if reader.empty:
+                    resume_from(None, reader, self.compiled)  # refuses, before anything is made
         journal = Journal(self.order.directory, writable=not planning, on_damage=self._damaged)
         try:
             return self._go(journal, redo, planning)
@@ -163,6 +168,8 @@ class _Launch:
         finished = schedule.run()
         conflicts, errors = schedule.conflicts.failures()
         ledger = schedule.ledger
+        if ledger.counts[COMPUTED] or ledger.counts[FAILED_END]:
+            self._tell_altered(schedule)
         bad = ledger.counts[2] or ledger.counts[3] or conflicts or ledger.part_failures
         status = "interrupted" if not finished else "failed" if bad else "ok"
         end_meta = {
@@ -298,6 +305,22 @@ class _Launch:
         levels = [binding.level for binding in unit.bindings if binding.kind == "record"]
         models = [scopes[scopes[unit.scope].chain[level - 1]].model for level in levels]
         return tuple(model for model in models if model)
+
+    def _tell_altered(self, schedule: Schedule) -> None:
+        """Tell of module state that the run itself altered: it counted as it was when the run began (rule V6)."""
+        for name, now in self._fingerprints().items():
+            then = schedule.results.fingerprints[name]
+            if now.digest == then.digest:
+                continue
+            before = {(part.name, part.kind): part.digest for part in then.parts}
+            altered = [part.name for part in now.parts if before.get((part.name, part.kind), part.digest) != part.digest]
+            if altered:
+                schedule.tellings.told(
+                    "altered-state",
+                    f"{name} uses {', '.join(altered)}, which changed while the run went on: it counts as it was when the run began",
+                    "return what is found out, or make it a parameter: a step's results are kept under what it reads.",
+                    step=name,
+                )
 
     def _targets(self, fingerprints: Mapping[str, Fingerprint]) -> dict[int, Target]:
         found = {}

@@ -389,6 +389,12 @@ def test_bad_use_ends_with_status_2(here: Path, command: Command, arguments: lis
     assert "Traceback" not in done.stderr
 
 
+def test_a_resume_of_nothing_leaves_nothing(here: Path, command: Command) -> None:
+    assert command("resume", "orders.py").exit_code == 2
+    assert command("plan", "orders.py", "--resume").exit_code == 2
+    assert not (here / ".cpgraph").exists()
+
+
 def test_what_data_raise_is_shown_in_full(here: Path, command: Command) -> None:
     path = here / "orders.py"
     path.write_text(path.read_text().replace("return [Order(", "None.x\n    return [Order("))
