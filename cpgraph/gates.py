@@ -25,9 +25,10 @@ def said(query: Query) -> str:
         return f"find({model}, {rest!r})"
     if kind == "values":
         return f"values({', '.join([model, *map(repr, rest)])})"
-    if kind == "where" and not rest:
+    if kind == "where" and not rest and len(query) == 3:
         return f"all({model})"
-    return f"{kind}({', '.join([model, *(f'{name}={value!r}' for name, value in rest)])})"
+    predicate = ["…"] if len(query) > 3 else []
+    return f"{kind}({', '.join([model, *predicate, *(f'{name}={value!r}' for name, value in rest)])})"
 
 
 class Gate:

@@ -18,6 +18,7 @@ from cpgraph.models import Files
 from cpgraph.nodes import node_id
 from cpgraph.resolve import Binding
 from cpgraph.results import DEFAULT_PART
+from cpgraph.steps import EMPTY
 from cpgraph.store import Row, Store, View
 
 __all__ = ["Deleted", "Inputs", "Parameter"]
@@ -173,7 +174,9 @@ class Inputs:
                 given[binding.name] = self.joined(unit, instance, binding, None)[0].load()
             elif kind == "param":
                 known = self.parameters.get(binding.name)
-                given[binding.name] = isolated(looked_up(binding.default) if known is None or known.default else known.value)
+                own = binding.default is not EMPTY and binding.name not in self.compiled.declared
+                default = binding.default if own else self.compiled.parameters.get(binding.name)
+                given[binding.name] = isolated(default if known is None or known.default else known.value)
         return function(*first, **given)
 
     # Joins (rules V2, E4)

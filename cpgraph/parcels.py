@@ -6,68 +6,17 @@ its type, text and attributes (rule F2).
 
 from __future__ import annotations
 
-import io
-from functools import cache
-from types import CodeType, FunctionType
-from typing import Any, Final
+from typing import Any
 
 from cpgraph.errors import CpgraphError
 from cpgraph.events import ABSENT
 from cpgraph.execute import Call, Outcome
-from cpgraph.names import qualified_name, resolve
-from cpgraph.pickles import dumps, loads, named
+from cpgraph.names import resolve
+from cpgraph.pickles import dumps, loads
+from cpgraph.portable import by_value, reference
 from cpgraph.tracebacks import text_of
 
 __all__ = ["by_value", "pack_call", "pack_outcome", "pack_payload", "reference", "unpack_outcome", "unpack_payload"]
-
-MAINS: Final = ("__main__", "__mp_main__")
-PROTOCOL: Final = 5
-NOWHERE: Final = "<code>"
-
-
-# By reference, by value
-
-
-def reference(thing: Any) -> tuple[str, str] | None:
-    """Give module and qualified name by which another process finds this class or function, or None."""
-    module, _, qualname = qualified_name(thing).partition(":")
-    if module == "__main__" or "<" in qualname:  # a main module without a file, or what is made inside a function
-        return None
-    try:
-        return (module, qualname) if resolve(module, qualname) is thing else None
-    except (ImportError, AttributeError):
-        return None
-
-
-@cache
-def _value_pickler() -> Any:
-    import cloudpickle
-
-    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-        """Pickles by value, but what the script defines under the name the other side has it by."""
-
-        def reducer_override(self, value: Any) -> Any:
-            if isinstance(value, type | FunctionType) and value.__module__ in MAINS:
-                where = reference(value)
-                if where is not None:
-                    return named, where
-            if isinstance(value, CodeType) and value.co_filename != NOWHERE:  # cloudpickle would leave out where it is from
-                return _code_from, (value.replace(co_filename=NOWHERE), value.co_filename)
-            return super().reducer_override(value)
-
-    return Pickler
-
-
-def _code_from(code: CodeType, file: str) -> CodeType:
-    return code.replace(co_filename=file)
-
-
-def by_value(thing: Any) -> bytes:
-    """Pickle together with the code of whatever has no name to be found by."""
-    out = io.BytesIO()
-    _value_pickler()(out, PROTOCOL).dump(thing)
-    return out.getvalue()
-
 
 def _either(thing: Any) -> bytes:
     try:

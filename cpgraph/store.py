@@ -21,6 +21,7 @@ from cpgraph.contents import content_if_any, met
 from cpgraph.copies import isolated
 from cpgraph.digest import digest, list_digest
 from cpgraph.errors import CpgraphError, RecordNotFound, nearest
+from cpgraph.portable import kept_predicate, predicate_from
 from cpgraph.ranks import Rank, node_earlier, rank_key
 
 __all__ = ["Eyes", "Live", "Query", "Records", "Row", "Snapshot", "State", "Store", "Table", "View", "Write", "ask"]
@@ -410,11 +411,27 @@ def ask(eyes: Eyes, query: Query) -> bytes:
     if kind == "get":
         state = eyes.get(table, query[2])
         return state.digest if state is not None else NOTHING
+    if len(query) > 3:
+        return eyes.remember(query, lambda: _ask_predicate(eyes, table, query))  # type: ignore[no-any-return]
     if kind == "count":
         return digest(len(_matching(eyes, table, query[2])))
     if kind == "where":
-        return eyes.remember(query, lambda: list_digest([state.digest for state in _matching(eyes, table, query[2]).values()]))  # type: ignore[no-any-return]
+        return eyes.remember(query, lambda: _answer(kind, list(_matching(eyes, table, query[2]).values())))  # type: ignore[no-any-return]
     return eyes.remember(query, lambda: digest(_values(eyes, table, query[2])))  # type: ignore[no-any-return]
+
+
+def _ask_predicate(eyes: Eyes, table: Table, query: Query) -> bytes:
+    """Ask a predicate that was kept again; one that raises now has another answer."""
+    try:
+        predicate = predicate_from(query[3])
+        found = [state for state in _matching(eyes, table, query[2]).values() if predicate(isolated(state.record))]
+    except Exception:
+        return NOTHING
+    return _answer(query[0], found)
+
+
+def _answer(kind: str, found: Sequence[State]) -> bytes:
+    return digest(len(found)) if kind == "count" else list_digest([state.digest for state in found])
 
 
 def _matching(eyes: Eyes, table: Table, equal: Sequence[tuple[str, Any]]) -> dict[Any, State]:
@@ -465,21 +482,33 @@ class Store:
 
     def where(self, model: type[M], predicate: Callable[[M], Any] | None = None, /, **equal: Any) -> list[M]:
         """Give the records whose fields equal the given ones and for which the predicate says yes, in order."""
-        table, query = self._query("where", model, equal)
-        found = _matching(self._eyes, table, query[2])
-        if isinstance(self._eyes, Live) and len(found) > 1:
-            found = dict(sorted(found.items(), key=lambda entry: rank_key(table.rows[entry[0]].rank)))
-        self._note(query, lambda: ask(self._eyes, query))
-        records = [self._hand_out(state.record) for state in found.values()]
-        return records if predicate is None else [record for record in records if predicate(record)]
+        return [record for _, record in self._found("where", model, predicate, equal)]
 
     def count(self, model: type, predicate: Callable[[Any], Any] | None = None, /, **equal: Any) -> int:
         """Count what `where` would give."""
         if predicate is not None:
-            return len(self.where(model, predicate, **equal))
+            return len(self._found("count", model, predicate, equal))
         table, query = self._query("count", model, equal)
         found = len(_matching(self._eyes, table, query[2]))
         self._note(query, lambda: digest(found))
+        return found
+
+    def _found(self, kind: str, model: type, predicate: Callable[[Any], Any] | None, equal: Mapping[str, Any]) -> list[tuple[State, Any]]:
+        """Find records, and note exactly what was returned; a predicate is kept, so that it can be asked again."""
+        table, query = self._query(kind, model, equal)
+        states = list(_matching(self._eyes, table, query[2]).values())
+        if isinstance(self._eyes, Live) and len(states) > 1:
+            states.sort(key=lambda state: rank_key(table.rows[_field(state.record, "id")].rank))
+        if predicate is None:
+            self._note(query, lambda: ask(self._eyes, query))
+            return [(state, self._hand_out(state.record)) for state in states]
+        found = [(state, record) for state in states if predicate(record := self._hand_out(state.record))]
+        kept = kept_predicate(predicate) if self.reads is not None and not isinstance(self._eyes, Live) else None
+        if kept is not None:
+            self._note((*query, kept), lambda: _answer(kind, [state for state, _ in found]))
+        else:
+            candidates: Query = ("where", *query[1:])
+            self._note(candidates, lambda: ask(self._eyes, candidates))
         return found
 
     @overload
@@ -516,7 +545,10 @@ class Store:
         return isolated(value)
 
     def _note(self, query: Query, answer: Callable[[], bytes]) -> None:
-        if self.reads is not None:
+        if isinstance(self._eyes, Live):  # a guard is asked again when a model it read has changed, whatever the answer was
+            if self.reads is not None:
+                self.reads.append((query, NOTHING))
+        elif self.reads is not None:
             before = met.count
             self.reads.append((query, answer()))
             self.read_files = self.read_files or met.count != before

@@ -17,7 +17,7 @@ import cpgraph
 ROWS = [
     ["errors", "events", "names"],  # words
     [  # values
-        "arrays", "digest", "pickles", "annotations", "models", "contents", "copies", "scalars", "documents", "rows",
+        "arrays", "digest", "pickles", "portable", "annotations", "models", "contents", "copies", "scalars", "documents", "rows",
         "data", "ranks", "store",
     ],
     ["steps", "pipelines"],  # declare
