@@ -52,10 +52,12 @@ class Plan:
 
     @property
     def computed(self) -> int:
+        """How many nodes would be computed for certain."""
         return sum(step.computed for step in self.steps.values())
 
     @property
     def seconds(self) -> float:
+        """How long they took when they last ran, all together."""
         return sum(step.seconds for step in self.steps.values())
 
     def __str__(self) -> str:

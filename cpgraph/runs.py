@@ -189,6 +189,7 @@ class Version:
 
     @property
     def time(self) -> float:
+        """When it was committed, in seconds since 1970."""
         return self.run.line.times[self.place - 1] if self.place else self.run.started
 
     @property
@@ -211,10 +212,12 @@ class Version:
 
     @property
     def diff(self) -> Diff:
+        """What it changed: a list with an entry for each record."""
         return Diff(self.run.line.changes(self.place) if self.place else [])
 
     @property
     def store(self) -> Store:
+        """The records as of this version."""
         if self.damaged:
             raise CpgraphError(
                 f"version v{self.number} is damaged", {"run": self.run.number}, "go back to an earlier one, or run again."
@@ -460,10 +463,12 @@ class Run:
 
     @property
     def seconds(self) -> float:
+        """How long it took; 0 if it has not ended."""
         return (self._row.ended or self.started) - self.started
 
     @cached_property
     def nodes(self) -> Nodes:
+        """Every node, with how it ended, when, and whose result it has."""
         return Nodes(self)
 
     @cached_property
@@ -629,6 +634,7 @@ class Run:
 
     @cached_property
     def history(self) -> History:
+        """The versions of this run's line, its data first."""
         return History(self)
 
     # Saying
