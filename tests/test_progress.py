@@ -122,14 +122,10 @@ def test_o1_each_hint_once_with_its_mend(tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_r10_an_interrupted_run_says_how_to_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    stop = threading.Event()
-
-    def ask(record: Order) -> None:
-        stop.set()
-
-    run = cp.Graph(cp.pipeline(ask, each=Order), name="asks").run(
-        [Order(id=1), Order(id=2)], dir=tmp_path, stop=stop, executor="inline"
-    )
+    stop, stream = threading.Event(), cp.Stream()
+    stream.on(cp.events.NodeStarted)(lambda event: stop.set())
+    graph = cp.Graph(cp.pipeline(parse, each=Order), name="asks")
+    run = graph.run([Order(id=1), Order(id=2, amount="2")], dir=tmp_path, stop=stop, stream=stream, executor="inline")
     assert run.status == "interrupted"
     assert said(capsys)[1:] == [
         "cpgraph: go on:",
