@@ -1,8 +1,9 @@
 """The Python code in README.md and docs/*.md runs: each page in a folder of its own, its blocks one after another.
 
-A block that begins with a file name (`# orders.py`) is that file: it is written to the folder and imported, and what it defines
-is at hand in the blocks after it. A block that begins with `>>>` shows what it prints. What a page needs and need not show stands
-in a comment, `<!--- invisible-code: python … -->`; before a block that cannot run stands `<!--- skip: next -->`.
+A block that begins with a file name (`# orders.py`, `# orders.yml`) is that file: it is written to the folder; a Python file is
+imported, and what it defines is at hand in the blocks after it. A block that begins with `>>>` shows what it prints. What a page
+needs and need not show stands in a comment, `<!--- invisible-code: python … -->`; before a block that cannot run stands
+`<!--- skip: next -->`.
 """
 
 import importlib
@@ -14,25 +15,32 @@ from pathlib import Path
 import pytest
 from sybil import Example, Sybil
 from sybil.example import NotEvaluated
-from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-FILE = re.compile(r"# (\w+)\.py\n")
-
-sybil = Sybil(parsers=[PythonCodeBlockParser(), SkipParser()])
+FILE = re.compile(r"# ([\w.]+\.(py|yml))\n")
 
 
 def files(example: Example) -> None:
-    """Write and import a block that is a file; leave all others to their own evaluator."""
+    """Write a block that is a file, and import it if it is Python; leave all others to their own evaluator."""
     file = FILE.match(example.parsed) if isinstance(example.parsed, str) else None
     if file is None:
         raise NotEvaluated
-    Path(f"{file[1]}.py").write_text(example.parsed, encoding="utf-8")
-    sys.modules.pop(file[1], None)
-    importlib.invalidate_caches()
-    module = importlib.import_module(file[1])
-    example.namespace.update({name: value for name, value in vars(module).items() if not name.startswith("__")})
+    path = Path(file[1])
+    path.write_text(example.parsed, encoding="utf-8")
+    if path.suffix == ".py":
+        sys.modules.pop(path.stem, None)
+        importlib.invalidate_caches()
+        found = vars(importlib.import_module(path.stem))
+        example.namespace.update({name: value for name, value in found.items() if not name.startswith("__")})
+
+
+def nothing(example: Example) -> None:
+    """Leave a block of YAML that is no file to its reader."""
+
+
+sybil = Sybil(parsers=[PythonCodeBlockParser(), CodeBlockParser("yaml", nothing), SkipParser()])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -50,3 +58,9 @@ def test_its_code_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     finally:
         for name in [path.stem for path in tmp_path.glob("*.py")]:
             sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_it_links_to_is_there(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
