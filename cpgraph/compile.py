@@ -503,7 +503,7 @@ class _Compiler:
                     raise CompileError(
                         f"{what} asks for step {binding.name!r} inside its own each",
                         {"pipeline": place.where},
-                        "a guard may ask for the store and for steps outside of its pipeline.",
+                        "a guard may ask for the store and for steps outside of its pipeline; a condition (without the store) for all.",
                     )
         opened = Open(part.open, bindings, guard)
         if asks_own and scope is not None:

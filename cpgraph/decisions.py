@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cpgraph.compile import Scope, Unit
+from cpgraph.compile import END, STEP, Scope, Unit
 from cpgraph.copies import isolated
 from cpgraph.events import GuardChanged, Stream
 from cpgraph.execute import Call, Target, failed
@@ -42,9 +42,12 @@ class Decisions:
         if opened.guard:
             return self.gates.opens(unit, instance) or None
         try:
-            return bool(self.inputs.ask(opened.function, opened.bindings, unit, instance, stream=self.stream))
+            answer = bool(self.inputs.ask(opened.function, opened.bindings, unit, instance, stream=self.stream))
         except Deleted:
             return False
+        if not answer:
+            self._tell_passed(unit)
+        return answer
 
     def lets_in(self, scope: Scope, instance: Instance) -> bool:
         condition = scope.condition
@@ -131,7 +134,7 @@ class Decisions:
 
     def settle(self, flow: Flow) -> bool:
         """Close a closed guard for good, when nothing else can run: the first in graph order (rule G3)."""
-        closed = [gate for gate in self.gates.gates.values() if not gate.settled and (not gate.opened or gate.held)]
+        closed = [gate for gate in self.gates.gates.values() if not gate.settled and self._is_closed(gate)]
         if not closed:
             return False
         gate = min(closed, key=lambda gate: (gate.unit.index, gate.instance.rank))
@@ -139,11 +142,36 @@ class Decisions:
         reason = f"the guard of {gate.unit.place.name} {'closed' if gate.opened else 'never opened'}"
         reason += f"; it read {', '.join(gate.read)}" if gate.read else ""
         gate.held.clear()
+        self._tell_passed(gate.unit)
         if gate.opened:
             flow.close_part(gate.unit.place, gate.instance, CLOSED, Cause(reason))
         else:
             flow.end(gate.unit, gate.instance, CLOSED, reason)
         return True
+
+    def _is_closed(self, gate: Gate) -> bool:
+        return bool(gate.held) or (not gate.opened and not gate.instance.ended[gate.unit.slot])
+
+    def _tell_passed(self, start: Unit) -> None:
+        """Tell that something goes on past a part that is closed: `open=` is an `if` round its part (rule G3)."""
+        units, part = self.compiled.units, start.place
+        inside = {*part.units()}
+        closed = {edge.target for index in inside for edge in units[index].out if edge.value}
+        waiting = sorted(inside, reverse=True)
+        passing: dict[str, None] = {}
+        while waiting:
+            for edge in units[waiting.pop()].out:
+                unit = units[edge.target]
+                if unit.index in inside or unit.index in closed:
+                    continue
+                if unit.kind == END:
+                    waiting.append(unit.index)
+                else:
+                    passing[unit.name if unit.kind == STEP else unit.place.name] = None
+        if passing:
+            text = f"{', '.join(list(passing)[:3])} went on past {part.name}, which was closed"
+            mend = "if that is not to be, give it the same open=, or ask for a value of what is closed."
+            self.tellings.told("passed-closed", text, mend)
 
 
 def void(*args: object) -> None:

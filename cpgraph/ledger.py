@@ -96,6 +96,8 @@ class Ledger:
             "seconds": outcome.seconds,
             "run": self.run,
         }
+        if instance.row is not None:
+            kept["model"] = instance.row.table.name
         item = instance.item if instance.row is None else None
         id = instance.key[-1] if instance.key else None
         if item is not None and (type(item) not in (int, str) or type(id) is not type(item) or id != item):

@@ -430,17 +430,21 @@ class Run:
 
     def record_of(self, entry: Entry) -> Any:
         """Give the innermost record of a node as it came in; of an item its id, or if it failed the item itself."""
-        step = self.line.steps.get(entry.unit)
-        if step is None or not entry.key:
+        if not entry.key:
             return None
-        node = node_id(step.name, entry.key)
-        if node in self._memory.items:
-            return self._memory.items[node]
-        scope = self.line.scopes[self.line.scopes[step.scope].chain[-1]]
-        if scope.model is None:
-            item = self.failure_meta(entry).get("item") if entry.ended == "failed" else None
-            return entry.key[-1] if item is None else (loads_plain if self._plain else loads)(item)
-        row = self.line.records.table(scope.model).rows.get(entry.key[-1])
+        step = self.line.steps.get(entry.unit)
+        if entry.ended == "failed":
+            kept = self.failure_meta(entry)
+            model = kept.get("model")
+            if model is None and kept["node"] in self._memory.items:
+                return self._memory.items[kept["node"]]
+            if "item" in kept:
+                return (loads_plain if self._plain else loads)(kept["item"])
+        else:
+            model = self.line.scopes[self.line.scopes[step.scope].chain[-1]].model if step is not None else None
+        if model is None:
+            return entry.key[-1]
+        row = self.line.records.table(model).rows.get(entry.key[-1])
         if row is None:
             return None
         state = row.base or row.writes[0].state

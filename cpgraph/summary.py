@@ -163,7 +163,8 @@ def _how_to_go_on(run: Run, failures: list[Failure], origin: Origin) -> Iterator
     if failures:
         groups = run.failures.groups()
         other = groups[1][0] if len(groups) > 1 else groups[0][-1]  # than the one that is shown already
-        rows.append((origin.reader("why", other.node), "shows one failure in full"))
+        if other.step in run.counts:  # and no condition or guard
+            rows.append((origin.reader("why", other.node), "shows one failure in full"))
     width = max((len(row[0]) for row in rows), default=0)
     yield "mend it, and go on:" if failures else "go on:"
     yield from (f"  {command:<{width}}  {text}" for command, text in rows)
