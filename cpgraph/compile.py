@@ -609,7 +609,7 @@ class _Compiler:
         try:
             TopologicalSorter(graph).prepare()
         except CycleError as error:
-            cycle = [self.units[unit] for unit in error.args[1]]
+            cycle = [self.units[unit] for unit in error.args[1][:-1]]  # the last is the first
             names = [unit.name for unit in cycle if unit.kind == STEP] or [unit.name for unit in cycle]
             facts = {unit.name: unit.step.where if unit.step else unit.place.where for unit in cycle if unit.kind == STEP}
             raise CompileError(
