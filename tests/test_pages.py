@@ -10,6 +10,7 @@ import importlib
 import re
 import sys
 import types
+from doctest import ELLIPSIS
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def nothing(example: Example) -> None:
     """Leave a block of YAML that is no file to its reader."""
 
 
-sybil = Sybil(parsers=[PythonCodeBlockParser(), CodeBlockParser("yaml", nothing), SkipParser()])
+sybil = Sybil(parsers=[PythonCodeBlockParser(doctest_optionflags=ELLIPSIS), CodeBlockParser("yaml", nothing), SkipParser()])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
