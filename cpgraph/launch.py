@@ -317,7 +317,7 @@ class _Launch:
             if altered:
                 schedule.tellings.told(
                     "altered-state",
-                    f"{name} uses {', '.join(altered)}, which changed while the run went on: it counts as it was when the run began",
+                    f"{name} uses {', '.join(altered)}, which changed while the run went on: it counts as it was at the start",
                     "return what is found out, or make it a parameter: a step's results are kept under what it reads.",
                     step=name,
                 )
