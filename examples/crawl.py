@@ -2,29 +2,29 @@
 
 It prints:
 
-    /: 2 links
-    /about: 2 links
-    /news: 2 links
-    /news/1: 1 links
+    /: /about, /news
+    /about: /, /news
+    /news: /news/1, /
+    /news/1: /news
     found again in an unchanged site: 0 fetched
 """
 
 import cpgraph as cp
 
-SITE = {"/": ["/about", "/news"], "/about": ["/", "/news"], "/news": ["/news/1", "/"], "/news/1": ["/news"]}
+SITE = {"/": ("/about", "/news"), "/about": ("/", "/news"), "/news": ("/news/1", "/"), "/news/1": ("/news",)}
 
 
 @cp.model
 class Page:
     id: str
-    links: list[str] = []
+    links: tuple[str, ...] = ()
 
 
-def fetch(id: str) -> list[str]:
+def fetch(id: str) -> tuple[str, ...]:
     return SITE[id]
 
 
-def follow(fetch: list[str]) -> list[object]:
+def follow(fetch: tuple[str, ...]) -> list[object]:
     """Note the links, and create the pages they lead to; a page is created once, however many lead to it."""
     return [cp.update(links=fetch), *(cp.create(Page(id=link), if_exists="keep") for link in fetch)]
 
@@ -34,6 +34,6 @@ graph = cp.Graph(cp.pipeline(fetch, follow, each=Page, concurrency=8))
 if __name__ == "__main__":
     run = graph.run([Page(id="/")])
     for page in sorted(run.store.all(Page), key=lambda page: page.id):
-        print(f"{page.id}: {len(page.links)} links")
+        print(f"{page.id}: {', '.join(page.links)}")
     again = graph.run([Page(id="/")])
     print(f"found again in an unchanged site: {again.counts['fetch'].get('computed', 0)} fetched")

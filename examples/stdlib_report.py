@@ -30,7 +30,7 @@ class Module:
     functions: int = 0
     classes: int = 0
     longest: tuple[int, str] = (0, "")
-    imports: list[str] = []
+    imports: tuple[str, ...] = ()
 
 
 def modules() -> list[Module]:
@@ -53,9 +53,9 @@ class Function(NamedTuple):
 class Outline(NamedTuple):
     """What a module defines and imports: as much of its syntax tree as is worth keeping."""
 
-    functions: list[Function] = []
-    classes: list[str] = []
-    imports: list[str] = []
+    functions: list[Function]
+    classes: list[str]
+    imports: tuple[str, ...]
 
 
 def source(file: cp.File) -> bytes:
@@ -66,12 +66,12 @@ def outline(source: bytes) -> Outline:
     try:
         nodes = list(ast.walk(ast.parse(source)))
     except SyntaxError:  # test data that is broken on purpose
-        return Outline()
+        return Outline([], [], ())
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
     return Outline(
         functions=[Function(node.name, node.lineno, node.end_lineno or 0) for node in nodes if isinstance(node, functions)],
         classes=[node.name for node in nodes if isinstance(node, ast.ClassDef)],
-        imports=sorted({name.partition(".")[0] for node in nodes for name in imported(node)}),
+        imports=tuple(sorted({name.partition(".")[0] for node in nodes for name in imported(node)})),
     )
 
 
@@ -109,7 +109,7 @@ def length(function: Function) -> int:
 
 
 @cp.step(sets="imports")
-def imports(outline: Outline) -> list[str]:
+def imports(outline: Outline) -> tuple[str, ...]:
     return outline.imports
 
 

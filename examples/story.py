@@ -29,7 +29,7 @@ def outline(source: bytes) -> Outline:
     return Outline(
         functions=[Function(node.name, node.lineno, node.end_lineno or 0) for node in nodes if isinstance(node, functions)],
         classes=[node.name for node in nodes if isinstance(node, ast.ClassDef)],
-        imports=sorted({name.partition(".")[0] for node in nodes for name in imported(node)}),
+        imports=tuple(sorted({name.partition(".")[0] for node in nodes for name in imported(node)})),
     )
 """,
     "longest": """
