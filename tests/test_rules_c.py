@@ -1178,7 +1178,14 @@ def reruns(tmp_path: Any, query: Any, before: list[Any], after: list[Any]) -> bo
 QUERIES: dict[str, tuple[Any, bool]] = {
     "all": (lambda store: len(store.all(Item)), True),
     "where by equality, others changed": (lambda store: len(store.where(Item, tag="x")), False),
-    "where by predicate": (lambda store: len(store.where(Item, lambda item: item.tag == "x")), True),
+    "where by predicate, others changed": (lambda store: len(store.where(Item, lambda item: item.tag == "x")), False),
+    "where by predicate": (lambda store: len(store.where(Item, lambda item: item.n == 0)), True),
+    "where by predicate, the same ones, one of them changed": (
+        lambda store: len(store.where(Item, lambda item: item.n < 9)),
+        True,
+    ),
+    "count by predicate, as many": (lambda store: store.count(Item, lambda item: item.n < 9), False),
+    "count by predicate, another number": (lambda store: store.count(Item, lambda item: item.n == 5), True),
     "count": (lambda store: store.count(Item), False),
     "count by the changed field": (lambda store: store.count(Item, n=0), True),
     "values of another field": (lambda store: store.values(Item, "tag"), False),
