@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from cpgraph.compile import END, START, STEP, Compiled, Edge, Place, Scope, Unit
+from cpgraph.errors import CpgraphError
 from cpgraph.instances import BLOCKED, CLOSED, FAILED, OK, PLANNED, Asker, Cause, Fan, Instance, World, descendants
 from cpgraph.nodes import node_id
 from cpgraph.ranks import Rank
@@ -19,6 +20,7 @@ from cpgraph.store import Row, Snapshot, State, Write, created_rank
 __all__ = ["Decide", "Flow"]
 
 PLANNING = "would be computed"
+NO_CAUSE = Cause()
 
 
 class Decide(Protocol):
@@ -104,8 +106,9 @@ class Flow:
 
     def end(self, unit: Unit, instance: Instance, how: int, reason: str = "") -> None:
         """Say how a unit ended; what waited for it is started or ends too."""
-        self._stack.append((unit, instance, how, Cause(reason)))
-        self._run()
+        self._stack.append((unit, instance, how, Cause(reason) if reason else NO_CAUSE))
+        if not self._busy:
+            self._run()
 
     def _run(self) -> None:
         if self._busy:
@@ -129,8 +132,21 @@ class Flow:
             self._dead_start(unit, instance, how, cause)
         if cause.text == PLANNING:
             cause = Cause(unit.name)
-        for edge in unit.out:
-            self._arrive(edge, instance, how, cause)
+        waiting = instance.waiting
+        if how == OK and instance.marks is None and waiting is not None:  # the same as below, for most nodes
+            for edge in unit.out:
+                target = self.units[edge.target]
+                slot = target.slot
+                waiting[slot] -= 1
+                if waiting[slot] or instance.ended[slot]:
+                    continue
+                if target.kind == STEP:
+                    self.ready.append((target, instance))
+                else:
+                    self._start(target, instance)
+        else:
+            for edge in unit.out:
+                self._arrive(edge, instance, how, cause)
         for edge in unit.crossing:
             chain = self.scopes[self.units[edge.target].scope].chain
             for inner in descendants(instance, chain[self.scopes[unit.scope].level :]):
@@ -200,7 +216,7 @@ class Flow:
     def _start(self, unit: Unit, instance: Instance) -> None:
         mark = instance.marks.get(unit.slot) if instance.marks is not None else None
         if unit.kind == END:
-            how, cause = mark or (OK, Cause())
+            how, cause = mark or (OK, NO_CAUSE)
             if (unit.index, id(instance)) in self.forced:
                 how, cause = BLOCKED, Cause(f"a conflict in {unit.place.name}", (*cause.origins, unit.place.parent))
             self._stack.append((unit, instance, how, cause))
@@ -351,8 +367,6 @@ class Flow:
         return next((unit for unit in units if unit.kind == STEP), units[0])
 
     def _too_long(self, instance: Instance, limit: int) -> Exception:
-        from cpgraph.errors import CpgraphError
-
         chain = [str(instance.key[-1])]
         rank = instance.rank
         while len(chain) < 3 and rank.chain:
