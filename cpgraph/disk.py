@@ -187,14 +187,15 @@ class Bodies:
         name = digest.hex()
         return self.directory / name[:2] / name
 
-    def put(self, digest: bytes, body: bytes) -> None:
-        """Write a body; it has its name, and is sure to stay, after the next `sync`."""
+    def put(self, digest: bytes, body: bytes, anew: bool = False) -> None:
+        """Write a body; it has its name, and is sure to stay, after the next `sync`. anew: though there is one."""
         if digest in self._passing:
             return
         path = self.path(digest)
         try:
             os.utime(path)  # it is there; `sweep` leaves alone what is young
-            return
+            if not anew:
+                return
         except FileNotFoundError:
             pass
         for made in (self.directory, path.parent):

@@ -95,6 +95,7 @@ class Journal:
         self._results: dict[int, Result] = {}
         self._keys: dict[bytes, list[int]] = {}
         self._blobs: dict[bytes, bytes] = {}
+        self._doubted: set[bytes] = set()  # of bodies that were found damaged: when they are put again, they are written anew
         self._batches: list[tuple[int, int, bytes]] = []
         self._sequences: dict[int, int] = {}
         self._ids: Iterator[int] = iter(())
@@ -192,7 +193,7 @@ class Journal:
         else:
             self._need_writable()
             with telling("write a value", self._bodies.path(digest)):
-                self._bodies.put(digest, body)
+                self._bodies.put(digest, body, anew=digest in self._doubted)
         return digest
 
     def blob(self, digest: bytes) -> bytes | None:
@@ -206,6 +207,7 @@ class Journal:
             return None
         if isinstance(body, bytes) and digest_of(body) == digest:
             return body
+        self._doubted.add(digest)
         self._damage(f"value {digest.hex()} does not agree with its digest", path)
         return None
 
@@ -336,6 +338,8 @@ class Journal:
                 yield db
                 sequences = dict(self._sequences)
                 firsts = self._log.write(db, self._batches, sequences)
+                again = [(self._blobs[digest], digest) for digest in self._doubted & self._blobs.keys()]
+                db.executemany("UPDATE blobs SET body = ? WHERE digest = ?", again)
                 db.executemany("INSERT OR IGNORE INTO blobs (digest, body) VALUES (?, ?)", self._blobs.items())
                 fresh = self._write_results(db)
                 ids = self._reserve() if self._left - len(self._results) < BLOCK // 2 else range(0)

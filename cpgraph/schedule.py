@@ -24,6 +24,7 @@ from cpgraph.compile import Unit
 from cpgraph.conflicts import Conflicts, part_of
 from cpgraph.contents import met
 from cpgraph.decisions import Decisions
+from cpgraph.errors import StorageError
 from cpgraph.events import Stream
 from cpgraph.execute import Call, Outcome, Target, failed, pack
 from cpgraph.fanout import items_of
@@ -415,7 +416,11 @@ class Schedule:
         row_id = result.row
         if ended == COMPUTED:
             self._leave_work(node)
-            row_id = self.ledger.keep(node.key if step.options.cache and not node.uncached else None, head, value)
+            try:
+                row_id = self.ledger.keep(node.key if step.options.cache and not node.uncached else None, head, value)
+            except StorageError as error:
+                error.node = node.id
+                raise
         instance.values[unit.slot] = value
         if self.results.kept is not None:
             self.makers.setdefault(unit.index, set()).add((head.run, head.unit))
