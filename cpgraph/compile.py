@@ -427,6 +427,11 @@ class _Compiler:
         """Make `target` wait for `source`, or for the end of the outermost each that holds only `source`."""
         lifted = self._lift(source, target)
         self._join(lifted, target, value and lifted == source)
+        outer = len(self.scopes[self.units[lifted].scope].chain)
+        for scope in self.scopes[self.units[target].scope].chain[outer:]:  # an each may have no instance that waits
+            end = self.scopes[scope].place.end
+            assert end is not None
+            self._join(lifted, end)
 
     def _join(self, source: int, target: int, value: bool = False) -> None:
         edge = Edge(source, target, value)
@@ -678,7 +683,7 @@ class _Compiler:
                 elif self.scopes[source.scope].level < self.scopes[here].level:
                     outer.append(edge)
             unit.outer = tuple(outer)
-            unit.waits = 1 if unit.kind == END and unit.place.inner is not None else local
+            unit.waits = local + (unit.kind == END and unit.place.inner is not None)
             unit.guards = tuple(guard for guard in guards if before[unit.index] >> guard & 1 or guard == unit.index)
             unit.holders = tuple(
                 place.start for place in unit.place.around() if place.start in guards and place.start not in (None, unit.index)
