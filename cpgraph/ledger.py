@@ -39,14 +39,16 @@ class Ledger:
         self.items: dict[str, Any] = {}
         self._world = world
         self._stream = stream
-        self._entries = Entries()
-        self._events: list[NodeEnded] = []
+        self.waiting = 0  # how many have ended and are not on disk
+        self._ended: list[tuple[Unit, Instance, int, int, int, float]] = []
+        self._extras: dict[int, dict[str, Any]] = {}
         self._committed = 0
         self._last = time.monotonic()
         self._shared: dict[int, list[tuple[Unit, Instance, int]]] = {}
         self._failed: list[tuple[Unit, Instance, int]] = []
         self._made = array("Q")  # the rows of what was computed, ascending, and beside them by which node
-        self._makers: list[tuple[Unit, Instance]] = []
+        self._making = array("I")
+        self._makers: list[Instance] = []
         self._places = array("Q")
 
     @property
@@ -58,16 +60,16 @@ class Ledger:
 
     @property
     def full(self) -> bool:
-        return len(self._entries) >= COMMIT_NODES
+        return self.waiting >= COMMIT_NODES
 
     @property
     def due(self) -> bool:
-        return bool(self._entries) and (self.full or time.monotonic() - self._last >= COMMIT_SECONDS)
+        return bool(self.waiting) and (self.full or time.monotonic() - self._last >= COMMIT_SECONDS)
 
     @property
     def due_at(self) -> float | None:
         """When what is there has to be committed at the latest."""
-        return self._last + COMMIT_SECONDS if self._entries else None
+        return self._last + COMMIT_SECONDS if self.waiting else None
 
     # What
 
@@ -120,22 +122,23 @@ class Ledger:
         """Note how a node ended."""
         if ended == COMPUTED:
             self._made.append(row)
-            self._makers.append((unit, instance))
-            self._places.append(self._committed + len(self._entries))
-        if ended == FAILED_END:
-            self._failed.append((unit, instance, self._committed + len(self._entries)))
-        self._entries.add(unit.index, instance.key, ended, row, version, extra)
+            self._making.append(unit.index)
+            self._makers.append(instance)
+            self._places.append(self._committed + self.waiting)
+        elif ended == FAILED_END:
+            self._failed.append((unit, instance, self._committed + self.waiting))
+        if extra:
+            self._extras[self.waiting] = extra
+        self._ended.append((unit, instance, ended, row, version, seconds))
+        self.waiting += 1
         if unit.step is None:  # a condition, guard or selection that raised
             self.part_failures += 1
-            return
-        self.tally[unit.index][ended] += 1
-        if self._stream.listens(NodeEnded):
-            node = node_id(unit.step.name, instance.key)
-            self._events.append(NodeEnded(node, unit.step.name, instance.record(), ENDINGS[ended], seconds))
+        else:
+            self.tally[unit.index][ended] += 1
 
     def share(self, row: int, unit: Unit, instance: Instance) -> None:
         """Note that the node to be ended next has the result that another of this run has computed."""
-        self._shared.setdefault(row, []).append((unit, instance, self._committed + len(self._entries)))
+        self._shared.setdefault(row, []).append((unit, instance, self._committed + self.waiting))
 
     def relabelled(self) -> list[tuple[int, int]]:
         """Say of equal work which node counts as computed: the first in graph order (rule O2)."""
@@ -143,8 +146,7 @@ class Ledger:
         for row, nodes in self._shared.items():
             made = bisect_left(self._made, row)
             group = {place: (unit.index, instance.chain) for unit, instance, place in nodes}
-            unit, instance = self._makers[made]
-            group[self._places[made]] = unit.index, instance.chain
+            group[self._places[made]] = self._making[made], self._makers[made].chain
             first, *others = sorted(group, key=lambda place: node_key(group[place]))
             found.append((first, COMPUTED))
             found.extend((place, CACHED) for place in others)
@@ -156,17 +158,23 @@ class Ledger:
 
     def commit(self) -> None:
         """Put on disk what has ended since the last time, then report it."""
-        if not self._entries:
+        if not self._ended:
             return
-        entries, self._entries = self._entries, Entries()
-        self._committed += len(entries)
+        ended, self._ended = self._ended, []
+        extras, self._extras = self._extras, {}
+        self._committed += len(ended)
+        self.waiting = 0
+        entries = Entries.of([(node[0].index, node[1].key, *node[2:5]) for node in ended], extras)
         try:
             self.journal.append(self.run, entries.pack(), entries.numbers()[-1])
             self.journal.commit()
         except StorageError as error:
-            error.node = node_id(self._world.compiled.units[entries.units[-1]].name, entries.keys[-1])
+            unit, instance, *_ = ended[-1]
+            error.node = node_id(unit.name, instance.key)
             raise
         self._last = time.monotonic()
-        events, self._events = self._events, []
-        for event in events:
-            self._stream.emit(event)
+        if self._stream.listens(NodeEnded):
+            for unit, instance, how, _, _, seconds in ended:
+                if unit.step is not None:
+                    node = node_id(unit.step.name, instance.key)
+                    self._stream.emit(NodeEnded(node, unit.step.name, instance.record(), ENDINGS[how], seconds))

@@ -96,26 +96,27 @@ def maker_of(packed: bytes) -> tuple[int, int]:
 class Entries:
     """How the nodes of one commit ended, as columns."""
 
-    def __init__(self) -> None:
-        self.units = array("I")
-        self.ended = bytearray()
-        self.versions = bytearray()
-        self.results = array("Q")
-        self.keys: list[tuple[Any, ...]] = []
-        self.extras: dict[int, dict[str, Any]] = {}
+    def __init__(
+        self,
+        units: array[int],
+        ended: bytearray,
+        versions: bytearray,
+        results: array[int],
+        keys: list[tuple[Any, ...]],
+        extras: dict[int, dict[str, Any]],
+    ) -> None:
+        self.units = units
+        self.ended = ended
+        self.versions = versions
+        self.results = results
+        self.keys = keys
+        self.extras = extras
 
-    def __len__(self) -> int:
-        return len(self.units)
-
-    def add(self, unit: int, key: tuple[Any, ...], ended: int, result: int, version: int, extra: dict[str, Any] | None) -> None:
-        """Take one node. version: 0 none, 1 one of its own, 2 one shared with the others of this commit."""
-        if extra:
-            self.extras[len(self.units)] = extra
-        self.units.append(unit)
-        self.ended.append(ended)
-        self.results.append(result)
-        self.versions.append(version)
-        self.keys.append(key)
+    @classmethod
+    def of(cls, nodes: Sequence[tuple[int, tuple[Any, ...], int, int, int]], extras: dict[int, dict[str, Any]]) -> Entries:
+        """Take nodes as (unit, key, ended, result, version). version: 0 none, 1 one of its own, 2 one shared with others there."""
+        units, keys, ended, results, versions = zip(*nodes, strict=True)
+        return cls(array("I", units), bytearray(ended), bytearray(versions), array("Q", results), list(keys), extras)
 
     def numbers(self) -> list[int]:
         """Give for each entry which version of this commit it belongs to, from 1; 0 is the one before.
@@ -133,18 +134,12 @@ class Entries:
 
     def pack(self) -> bytes:
         keys: Sequence[Any] = self.keys
-        if all(len(key) == 1 for key in keys):
-            keys = [key[0] for key in keys]
+        if set(map(len, keys)) == {1}:
+            keys = [key for (key,) in keys]
         return dumps((self.units.tobytes(), bytes(self.ended), bytes(self.versions), self.results.tobytes(), keys, self.extras))
 
     @classmethod
     def unpack(cls, body: bytes, plain: bool = False) -> Entries:
         units, ended, versions, results, keys, extras = (loads_plain if plain else loads)(body)
-        entries = cls()
-        entries.units.frombytes(units)
-        entries.ended = bytearray(ended)
-        entries.versions = bytearray(versions)
-        entries.results.frombytes(results)
-        entries.keys = [key if type(key) is tuple else (key,) for key in keys]
-        entries.extras = extras
-        return entries
+        ids = [key if type(key) is tuple else (key,) for key in keys]
+        return cls(array("I", units), bytearray(ended), bytearray(versions), array("Q", results), ids, extras)
