@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -31,6 +32,11 @@ def test_it_prints_what_it_says(example: str, tmp_path: Path) -> None:
     ended = run(example, tmp_path)
     assert ended.stdout.rstrip() == promised(example), ended.stderr
     assert ended.returncode == 0
+
+
+def test_all_are_listed() -> None:
+    listed = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    assert {path.name for path in EXAMPLES.glob("*.py")} == set(re.findall(r"\((\w+\.py)\)", listed))
 
 
 def test_the_report_of_the_standard_library(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The Python code in README.md and docs/*.md runs: each page in a folder of its own, its blocks one after another.
+"""The Python code in the README.md files and docs/*.md runs: each page in a folder of its own, its blocks one after another.
 
 A block that begins with a file name (`# orders.py`, `# orders.yml`) is that file: it is written to the folder; a Python file is
 imported, and what it defines is at hand in the blocks after it. A block that begins with `>>>` shows what it prints. What a page
@@ -19,7 +19,7 @@ from sybil.example import NotEvaluated
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FILE = re.compile(r"# ([\w.]+\.(py|yml))\n")
 
 
@@ -44,7 +44,7 @@ def nothing(example: Example) -> None:
 sybil = Sybil(parsers=[PythonCodeBlockParser(doctest_optionflags=ELLIPSIS), CodeBlockParser("yaml", nothing), SkipParser()])
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_its_code_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -61,7 +61,7 @@ def test_its_code_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
             sys.modules.pop(name, None)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_what_it_links_to_is_there(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
