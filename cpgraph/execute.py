@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import attrs
 
+from cpgraph.classes import UsersClasses
 from cpgraph.contents import as_data, content_if_any, files_in, met
 from cpgraph.copies import ATOMIC, duplicate, immutable, isolated
 from cpgraph.digest import Undigestible, Unreadable, digest
@@ -38,10 +39,11 @@ class Value:
     """A step's value in flight: its digest, and its bytes or the object itself.
 
     `digest` is None for what has none (`undigestible` says why); `problem` says why it does not pickle, or nothing. `has_files`:
-    it is or holds Files, whose content counts in the digest, and is not in the bytes.
+    it is or holds Files, whose content counts in the digest, and is not in the bytes. `classes`: the user's classes of what
+    is in it, as module:name; their code is not in the digest (see `classes.Classes`).
     """
 
-    __slots__ = ("_fetch", "blob", "digest", "has_files", "plain", "problem", "undigestible")
+    __slots__ = ("_fetch", "blob", "classes", "digest", "has_files", "plain", "problem", "undigestible")
 
     def __init__(
         self,
@@ -51,8 +53,10 @@ class Value:
         problem: str = "",
         undigestible: str = "",
         has_files: bool = False,
+        classes: tuple[str, ...] = (),
     ) -> None:
         self.digest = digest
+        self.classes = classes
         self.blob = blob
         self.plain = plain
         self.problem = problem
@@ -61,9 +65,11 @@ class Value:
         self._fetch: Callable[[], bytes] | None = None
 
     @classmethod
-    def stored(cls, digest: bytes | None, fetch: Callable[[], bytes], has_files: bool = False) -> Value:
+    def stored(
+        cls, digest: bytes | None, fetch: Callable[[], bytes], has_files: bool = False, classes: tuple[str, ...] = ()
+    ) -> Value:
         """Make a value whose bytes are fetched when they are first asked for, in whatever thread that is."""
-        value = cls(digest, has_files=has_files)
+        value = cls(digest, has_files=has_files, classes=classes)
         value._fetch = fetch
         return value
 
@@ -84,8 +90,8 @@ class Value:
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.plain is ABSENT:
-            return Value, (self.digest, self.blob_bytes(), ABSENT, "", "", self.has_files)
-        return Value, (self.digest, self.blob, self.plain, self.problem, self.undigestible, self.has_files)
+            return Value, (self.digest, self.blob_bytes(), ABSENT, "", "", self.has_files, self.classes)
+        return Value, (self.digest, self.blob, self.plain, self.problem, self.undigestible, self.has_files, self.classes)
 
     def __repr__(self) -> str:
         kind = "stored" if self.plain is ABSENT else type(self.plain).__name__
@@ -97,22 +103,24 @@ def pack(value: Any) -> Value:
 
     Raises `Unreadable` for a file that is not there.
     """
+    if type(value) in ATOMIC:
+        return Value(digest(value), None, value)
     before = met.count
+    walk = UsersClasses()
     try:
-        address, undigestible = digest(value), ""
+        address, undigestible = digest(value, walk), ""
     except Unreadable:
         raise
     except Undigestible as error:
         address, undigestible = None, str(error)
     except Exception as error:  # code of the user's, asked what the value is made of
         address, undigestible = None, text_of(error)
-    if type(value) in ATOMIC:
-        return Value(address, None, value)
+    classes = walk.names()
     try:
         blob = dumps(value)
     except Exception as error:
-        return Value(address, None, value, text_of(error), undigestible, met.count != before)
-    return Value(address, blob, value if immutable(value) else ABSENT, "", undigestible, met.count != before)
+        return Value(address, None, value, text_of(error), undigestible, met.count != before, classes)
+    return Value(address, blob, value if immutable(value) else ABSENT, "", undigestible, met.count != before, classes)
 
 
 class Joined(NamedTuple):

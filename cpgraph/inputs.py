@@ -7,9 +7,10 @@ from typing import Any
 
 import attrs
 
+from cpgraph.classes import Classes
 from cpgraph.compile import Compiled, Unit
 from cpgraph.contents import as_data, looked_up, met
-from cpgraph.copies import isolated
+from cpgraph.copies import ATOMIC, isolated
 from cpgraph.digest import dict_digest, digest, list_digest
 from cpgraph.execute import STREAM, Joined
 from cpgraph.fanout import items_of
@@ -51,21 +52,24 @@ class Parameter:
 class Inputs:
     """Binds the parameters of nodes of one run."""
 
-    def __init__(self, world: World, parameters: Mapping[str, Parameter], defaults: Mapping[tuple[str, str], Parameter]) -> None:
+    def __init__(
+        self, world: World, parameters: Mapping[str, Parameter], defaults: Mapping[tuple[str, str], Parameter], classes: Classes
+    ) -> None:
         self.world = world
         self.compiled: Compiled = world.compiled
         self.parameters = parameters
         self.defaults = defaults
+        self.classes = classes
 
     def gather(self, unit: Unit, instance: Instance, asker: Asker | None = None) -> tuple[list[Any], list[bytes], list[bytes]]:
-        """Give the arguments, the digests that go into the key, and 8 bytes of each for the record.
+        """Give the arguments, the digests that go into the key, and those that are kept with the result.
 
-        A parameter left at its default is marked with zeros in the last; with a stated version it is in no key (N9). A file's
+        A parameter left at its default is marked with zeros in the last (else both are the same list); with a stated version it is in no key (N9). A file's
         content is not the code's: it counts also where it is the default. `met` tells whether there were files.
         """
         args: list[Any] = []
         parts: list[bytes] = []
-        kept: list[bytes] = []
+        kept = parts
         view: View | None = None
         step = unit.step
         assert step is not None
@@ -95,10 +99,14 @@ class Inputs:
                 args.append(inner.item)
                 part = inner.item_digest or digest(inner.item)
             elif kind == "step":
-                value = self.value(binding.unit, instance)
+                source = self.compiled.units[binding.unit]
+                level = self.compiled.scopes[source.scope].level
+                inner = instance if level == instance.scope.level else instance.around(level)
+                value = inner.values[source.slot]
                 args.append(value)
                 part = value.digest
-                met.count += value.has_files
+                if value.has_files:
+                    met.count += 1
             elif kind == "joined":
                 joined, part = self.joined(unit, instance, binding, asker)
                 args.append(joined)
@@ -108,7 +116,7 @@ class Inputs:
                     given = self.defaults[step.name, binding.name]
                     if given.digest:
                         args.append(given.value)
-                        kept.append(DEFAULT_PART)
+                        kept = [*kept, DEFAULT_PART]
                         if step.options.version is None:
                             parts.append(given.digest)
                         continue
@@ -118,7 +126,8 @@ class Inputs:
                 args.append(STREAM if kind == "stream" else None)
                 continue
             parts.append(part)
-            kept.append(part[:8])
+            if kept is not parts:
+                kept.append(part)
         return args, parts, kept
 
     def gone(self, unit: Unit, instance: Instance) -> str:
@@ -251,9 +260,16 @@ class Inputs:
             return items_of(source, what)
         start = self.compiled.units[fan.scope.place.start or 0]
         if source.kind == "joined":
-            return items_of(self.joined(start, fan.instance, source, None)[0].load(), what)
-        value = self.value(source.unit, fan.instance)
-        return items_of(value.load(), what) if value is not None else None
+            loaded = self.joined(start, fan.instance, source, None)[0].load()
+        else:
+            value = self.value(source.unit, fan.instance)
+            if value is None:
+                return None
+            loaded = value.load()
+        return [
+            (id, item, address if type(item) in ATOMIC else self.classes.with_code(address, self.classes.of(item)))
+            for id, item, address in items_of(loaded, what)
+        ]
 
     def _wanted(self, unit: Unit, scope: int) -> list[int]:
         """Give the slots of a scope whose values a unit asks for as lists: those lists are parallel."""

@@ -14,6 +14,7 @@ from typing import Any, Final
 import attrs
 
 from cpgraph import data as records_data
+from cpgraph.classes import Classes
 from cpgraph.compile import STEP, Compiled, Unit
 from cpgraph.contents import looked_up
 from cpgraph.errors import CpgraphError, StorageError, nearest
@@ -108,7 +109,7 @@ class _Launch:
             journal.close()
             raise
 
-    def _go(self, journal: Journal, redo: Callable[[str, str], bool], planning: bool) -> Any:
+    def _go(self, journal: Journal, redo: Callable[[str, str], bool] | None, planning: bool) -> Any:
         order, compiled = self.order, self.compiled
         resumed = resume_from(order.start, journal, compiled) if order.resumes else None
         params = self._params(resumed)
@@ -125,8 +126,8 @@ class _Launch:
             number = journal.begin(compiled.name, dumps(meta))
         kept = resumed.adopt(journal, number) if resumed is not None else None
         metas = _Metas(journal, {number: meta})
-        inputs = Inputs(world, params, self._defaults(params))
-        results = Results(world, journal, fingerprints, kept, redo, metas.inputs_of)
+        inputs = Inputs(world, params, self._defaults(params), Classes(self.fingerprinter))
+        results = Results(world, journal, fingerprints, kept, redo, metas.inputs_of, inputs.classes)
         before = last.failed(compiled) if last is not None else frozenset()
         make = order.planner or Schedule
         schedule: Any = make(
@@ -203,7 +204,7 @@ class _Launch:
 
     # What is given
 
-    def _redo(self) -> Callable[[str, str], bool]:
+    def _redo(self) -> Callable[[str, str], bool] | None:
         wanted = set()
         steps = self.compiled.steps
         for part in as_tuple(self.order.redo):
@@ -215,7 +216,7 @@ class _Launch:
                 )
             wanted.add(name)
         if not wanted:
-            return lambda step, node: False
+            return None
         return lambda step, node: step in wanted or node in wanted
 
     def _params(self, resumed: Resumed | None) -> dict[str, Parameter]:
@@ -287,7 +288,7 @@ class _Launch:
     # Code
 
     def _fingerprints(self) -> dict[str, Fingerprint]:
-        fingerprinter = Fingerprinter()
+        fingerprinter = self.fingerprinter = Fingerprinter()
         found = {}
         for unit in self.compiled.units:
             step = unit.step
@@ -310,7 +311,7 @@ class _Launch:
         """Tell of module state that the run itself altered: it counted as it was when the run began (rule V6)."""
         for name, now in self._fingerprints().items():
             then = schedule.results.fingerprints[name]
-            if now.digest == then.digest:
+            if now.digest == then.digest or schedule.tellings.was_told("file-moved", name):
                 continue
             before = {(part.name, part.kind): part.digest for part in then.parts}
             altered = [part.name for part in now.parts if before.get((part.name, part.kind), part.digest) != part.digest]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
 import attrs
 
+from cpgraph.classes import Classes
 from cpgraph.compile import Unit
 from cpgraph.digest import Undigestible, dict_digest, digest, list_digest
 from cpgraph.execute import Joined, Value
@@ -18,7 +19,7 @@ from cpgraph.journal import Journal, Row
 from cpgraph.results import DEFAULT_PART, PART, Head, read_head
 from cpgraph.store import Store, ask
 
-__all__ = ["Kept", "Node", "Result", "Results", "moved_inputs", "node_id"]
+__all__ = ["Kept", "Node", "Result", "Results", "Work", "moved_inputs", "node_id"]
 
 
 def node_id(step: str, key: Iterable[Any]) -> str:
@@ -49,6 +50,13 @@ def _reads_as_number(text: str) -> bool:
     return True
 
 
+Work = tuple[bytes, int]
+"""What is done once if several want it at the same time: this call of this function.
+
+Two functions that happen to be written alike (two barriers) are two works while neither has a result.
+"""
+
+
 class Node:
     """One step for one record or item, from when its inputs are known until it has ended."""
 
@@ -58,35 +66,32 @@ class Node:
         "attempts",
         "followers",
         "has_files",
+        "inputs",
         "instance",
-        "kept",
         "key",
-        "parts",
         "reads",
-        "started",
         "store",
         "token",
         "uncached",
         "unit",
-        "why",
+        "work",
     )
 
-    def __init__(self, unit: Unit, instance: Instance, args: list[Any], key: bytes, kept: bytes, asker: Asker | None) -> None:
+    def __init__(self, unit: Unit, instance: Instance, args: list[Any], key: bytes = b"", inputs: Sequence[bytes] = ()) -> None:
         self.unit = unit
         self.instance = instance
         self.args = args
         self.key = key
-        self.kept = kept
-        self.asker = asker
+        self.inputs = inputs  # a digest for each that counts, zeros for a parameter left at its default
+        self.asker: Asker | None = None
         self.attempts = 0
-        self.followers: list[Node] = []
-        self.started = 0.0
+        self.followers: list[Node] | None = None  # those with the same work, when there are any
         self.token = -1
+        self.work: Work | None = None
         self.reads: list[Any] | None = None
         self.store: Store | None = None
         self.has_files = False  # whether there are files among its inputs
         self.uncached = False  # whether its result is not to be found by its key: a file among its inputs moved, say
-        self.why = ""
 
     @property
     def id(self) -> str:
@@ -94,13 +99,9 @@ class Node:
         return node_id(self.unit.step.name, self.instance.key)
 
     @property
-    def work(self) -> tuple[bytes, int]:
-        """What is done once if several want it at the same time: this call of this function.
-
-        Two functions that happen to be written alike (two barriers) are two works while neither has a result.
-        """
-        assert self.unit.step is not None
-        return self.key, id(self.unit.step.function)
+    def kept(self) -> bytes:
+        """What is kept of its inputs with the result."""
+        return b"".join([part[:PART] for part in self.inputs])
 
     @property
     def over(self) -> bool:
@@ -113,7 +114,7 @@ class Node:
         return self.asker
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Result:
     """What a node has: the value, and the head that says where it is from. `row`: its id in the journal."""
 
@@ -144,56 +145,57 @@ class Results:
         journal: Journal,
         fingerprints: Mapping[str, Fingerprint],
         kept: Kept | None,
-        redo: Callable[[str, str], bool],
+        redo: Callable[[str, str], bool] | None,
         inputs_of: Callable[[int, int], tuple[str, ...] | None],
+        classes: Classes,
     ) -> None:
         self.world = world
         self.journal = journal
         self.fingerprints = fingerprints
-        self.states = {name: blake2b(b"key 1" + found.digest, digest_size=16) for name, found in fingerprints.items()}
+        self.codes = {name: b"key 1" + found.digest for name, found in fingerprints.items()}
         self.kept = kept
         self.redo = redo
         self.inputs_of = inputs_of
+        self.classes = classes
 
     def key(self, step: str, parts: list[bytes]) -> bytes:
         """Make the address of a call's result: the code, and the inputs."""
-        state = self.states[step].copy()
-        state.update(b"".join(parts))
-        return state.digest()
+        return blake2b(self.codes[step] + b"".join(parts), digest_size=16).digest()
+
+    def is_redone(self, node: Node) -> bool:
+        """Tell whether a node is to be computed again whatever there is."""
+        return self.redo is not None and self.redo(node.unit.name, node.id)
 
     def find(self, nodes: list[Node]) -> list[Result | None]:
         """Look many nodes up at once."""
-        kept_ids = [self._kept_id(node) for node in nodes]
-        asked = [id for id in kept_ids if id]
-        kept_rows = {} if not asked else self.kept.rows if self.kept is not None and self.kept.rows else self.journal.rows(asked)
-        keys = [node.key for node in nodes if node.unit.step is not None and node.unit.step.options.cache]
+        kept = self._kept_rows(nodes) if self.kept is not None else {}
+        keys = [node.key for node in nodes if node.unit.step.options.cache]  # type: ignore[union-attr]
         found = self.journal.find(keys) if keys else {}
         results: list[Result | None] = []
-        for node, kept_id in zip(nodes, kept_ids, strict=True):
-            step = node.unit.step
-            assert step is not None
-            if self.redo(step.name, node.id):
-                results.append(None)
-                continue
-            row = kept_rows.get(kept_id) if kept_id else None
-            result = self._keep(node, row) if row is not None else None
-            if result is None and step.options.cache:
-                for candidate in found.get(node.key, ()):
-                    result = self._serve(node, candidate, read_head(candidate.head))
-                    if result is not None:
-                        break
+        for node in nodes:
+            result: Result | None = None
+            if self.redo is None or not self.is_redone(node):
+                if kept and (row := kept.get(node)) is not None:
+                    result = self._keep(node, row)
+                if result is None and found and node.key in found and node.unit.step.options.cache:  # type: ignore[union-attr]
+                    for row in found[node.key]:
+                        result = self._serve(node, row, read_head(row.head))
+                        if result is not None:
+                            break
             results.append(result)
         return results
 
-    def _kept_id(self, node: Node) -> int:
-        if self.kept is None:
-            return 0
-        step = node.unit.step
-        assert step is not None
-        scope = self.kept.scopes.get(step.name)
-        if node.instance.key and (scope, node.instance.key) in self.kept.failed:
-            return 0
-        return self.kept.results.get((step.name, node.instance.key), 0)
+    def _kept_rows(self, nodes: list[Node]) -> dict[Node, Row]:
+        """Give what the run to be resumed had completed, of these nodes."""
+        kept = self.kept
+        assert kept is not None
+        ids = {}
+        for node in nodes:
+            name, key = node.unit.name, node.instance.key
+            if not key or (kept.scopes.get(name), key) not in kept.failed:
+                ids[node] = kept.results.get((name, key), 0)
+        rows = kept.rows or self.journal.rows([id for id in ids.values() if id])
+        return {node: rows[id] for node, id in ids.items() if id in rows}
 
     def _keep(self, node: Node, row: Row) -> Result | None:
         head = read_head(row.head)
@@ -210,16 +212,15 @@ class Results:
         if head.reads is not None and not _stand(node, head.reads):
             return None
         if row.value is not None:
-            value = Value(head.digest, row.value, has_files=head.has_files)
+            value = Value(head.digest, row.value, has_files=head.has_files, classes=head.classes)
         else:
             blob = self.journal.value(row.id)
             if blob is None:
                 return None
-            value = Value.stored(head.digest, lambda: self.journal.value(row.id) or blob, head.has_files)
+            value = Value.stored(head.digest, lambda: self.journal.value(row.id) or blob, head.has_files, head.classes)
         if head.has_files and not _files_stand(value):
             return None
-        if value.digest is None:
-            value.digest = node.key
+        value.digest = self.classes.with_code(value.digest, head.classes) if value.digest is not None else node.key
         return Result(row.id, head, value)
 
 
@@ -241,11 +242,11 @@ def _files_stand(value: Value) -> bool:
 
 def moved_inputs(node: Node) -> list[str]:
     """Name the inputs of a node of which a file is no longer what it was when the node's key was made."""
-    found, place = [], 0
+    found, place, kept = [], 0, node.kept
     for binding, arg in zip(node.unit.bindings, node.args, strict=True):
         if binding.kind in ("store", "stream"):
             continue
-        part = node.kept[place : place + PART]
+        part = kept[place : place + PART]
         place += PART
         try:
             if part not in (DEFAULT_PART, _digest_now(arg)[:PART]):

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import attrs
 
-from cpgraph.commits import Conflict, amended, apply, check, value_of_changes
+from cpgraph.commits import Conflict, Effect, amended, apply, check, value_of_changes
 from cpgraph.compile import Unit
 from cpgraph.conflicts import Conflicts, part_of
 from cpgraph.contents import met
@@ -32,10 +32,10 @@ from cpgraph.flow import Flow
 from cpgraph.gates import Concurrency
 from cpgraph.handout import Handout, Lane, Settings
 from cpgraph.inputs import Deleted, Inputs
-from cpgraph.instances import CLOSED, FAILED, OK, Asker, Fan, Instance, World
+from cpgraph.instances import CLOSED, FAILED, OK, Fan, Instance, World
 from cpgraph.journal import Journal
 from cpgraph.ledger import CACHED, COMMIT_NODES, COMPUTED, FAILED_END, Ledger
-from cpgraph.nodes import Node, Result, Results, moved_inputs, node_id
+from cpgraph.nodes import Node, Result, Results, Work, moved_inputs, node_id
 from cpgraph.results import ADOPTED, Head
 from cpgraph.tellings import Tellings
 
@@ -79,7 +79,8 @@ class Schedule:
         self.flow.first = failed_before
         self.handout = Handout(targets, settings, stream)
         self.has_guards = any(unit.open is not None and unit.open.guard for unit in self.compiled.units)
-        self.working: dict[tuple[bytes, int], Node] = {}
+        self.joins = {unit.index for unit in self.compiled.units if any(binding.kind == "joined" for binding in unit.bindings)}
+        self.working: dict[Work, Node] = {}
         self.edited: Mapping[tuple[str, Any], Mapping[str, Any] | None] = {}
         self.makers: dict[int, set[tuple[int, int]]] = {}  # of a resume: runs and units that made the results of each unit
         self.fingerprint_of: Callable[[int, int], str] = lambda run, unit: ""
@@ -200,13 +201,13 @@ class Schedule:
     def _look_up_ready(self) -> None:
         while self.flow.ready:
             batch, self.flow.ready = self.flow.ready, []
-            nodes = [node for unit, instance in batch if (node := self._gather(unit, instance)) is not None]
+            nodes = [node for unit, instance in batch if (node := self._gather(unit, instance))]
             for start in range(0, len(nodes), COMMIT_NODES):
                 self._look_up(nodes[start : start + COMMIT_NODES])
 
     def _look_up(self, nodes: list[Node]) -> None:
         for node, result in zip(nodes, self.results.find(nodes), strict=True):
-            if node.over:
+            if node.instance.ended[node.unit.slot]:
                 continue
             if result is not None:
                 self._finish(node, result, CACHED)
@@ -224,34 +225,37 @@ class Schedule:
                 if not gate.answer:
                     gate.held.append((unit, instance))
                     return None
-        asker: Asker | None = None
+        before = met.count
         try:
-            gone = self.inputs.gone(unit, instance)
-            if gone:
-                self.flow.end(unit, instance, CLOSED, gone)
-                return None
-            before = met.count
-            args, parts, kept = self.inputs.gather(unit, instance, asker)
+            for inner in instance.chain:
+                row = inner.row
+                if row is not None and row.writes and row.table.deletes and (gone := self.inputs.gone(unit, instance)):
+                    self.flow.end(unit, instance, CLOSED, gone)
+                    return None
+            args, parts, kept = self.inputs.gather(unit, instance)
         except Deleted as deleted:
             self.flow.end(unit, instance, CLOSED, str(deleted))
             return None
         except Exception as error:
-            self._fail(
-                Node(unit, instance, [], b"", b"", asker), failed(Call(-1, self.targets[unit.index]), error, 0.0, time.time())
-            )
+            self._fail(Node(unit, instance, []), failed(Call(-1, self.targets[unit.index]), error, 0.0, time.time()))
             return None
         assert unit.step is not None
-        self._tell_joins(unit, instance)
-        node = Node(unit, instance, args, self.results.key(unit.step.name, parts), b"".join(kept), asker)
-        node.has_files = met.count != before
+        if unit.index in self.joins:
+            self._tell_joins(unit, instance)
+        node = Node(unit, instance, args, self.results.key(unit.step.name, parts), kept)
+        if met.count != before:
+            node.has_files = True
         return node
 
     def _queue(self, node: Node) -> None:
         step = node.unit.step
         assert step is not None
         if step.options.cache:
+            node.work = node.key, id(step.function)
             leader = self.working.setdefault(node.work, node)
             if leader is not node:
+                if leader.followers is None:
+                    leader.followers = []
                 leader.followers.append(node)
                 return
         self.handout.queue(node)
@@ -320,9 +324,12 @@ class Schedule:
     def _drop(self, node: Node) -> None:
         """Forget a node that will not be computed now; those that waited for the same work are looked up again."""
         self._leave_work(node)
-        for follower in node.followers:
-            self.flow.ready.append((follower.unit, follower.instance))
-        node.followers = []
+        self._let_go(node)
+
+    def _let_go(self, node: Node) -> None:
+        """Have those that waited for the same work looked up again."""
+        followers, node.followers = node.followers or (), None
+        self.flow.ready.extend((follower.unit, follower.instance) for follower in followers)
 
     # Taking back
 
@@ -354,17 +361,21 @@ class Schedule:
             value = pack(value_of_changes(outcome.changes, outcome.shape, own, node.id))
         head = Head(
             self.run_number, unit.index, outcome.started, outcome.seconds, value.digest, node.kept, outcome.changes, outcome.shape, reads,
-            bool(value.problem) or node.uncached, value.has_files,
+            bool(value.problem) or node.uncached, value.has_files, value.classes,
         )  # fmt: skip
-        if value.digest is None:
+        if value.digest is not None:
+            value.digest = self.inputs.classes.with_code(value.digest, value.classes)
+        else:
             value.digest = os.urandom(len(node.key)) if node.uncached else node.key
-            self.tellings.told(
-                "undigestible",
-                f"step {step.name!r} gives a value that has no digest: what follows runs again whenever it does",
-                value.undigestible.splitlines()[0] if value.undigestible else "return plain values.",
-                node.id,
-                step.name,
-            )
+            if not value.problem:  # else the next is to be told
+                reason = f" ({value.undigestible.splitlines()[0]})" if value.undigestible else ""
+                self.tellings.told(
+                    "undigestible",
+                    f"step {step.name!r} gives a value that has no digest: what follows runs again whenever it does",
+                    f"return what it was made of, as plain values{reason}.",
+                    node.id,
+                    step.name,
+                )
         if value.problem and step.options.cache:
             self.tellings.told(
                 "not-cached",
@@ -397,20 +408,20 @@ class Schedule:
         if self.edited and result.head.changes:
             result = self._as_edited(node, result, ended)
         head, value = result.head, result.value
+        effects: Sequence[Effect] = ()
         try:
             if unit.source_of:
                 items_of(value.load(), step.name)
-            if ended == CACHED and head.changes and head.shape != "value":
-                own = _own_id(instance)
-                value = pack(value_of_changes(head.changes, head.shape, own, node.id))
             changes = head.changes
+            if changes and ended == CACHED and head.shape != "value":
+                own = _own_id(instance)
+                value = pack(value_of_changes(changes, head.shape, own, node.id))
             if step.options.sets is not None:
                 changes = (*changes, ("update", None, None, {step.options.sets: value.load()}))
-            row = instance.own_row()
-            effects = check(self.world, node.eyes(), row, changes, node.id) if changes else ()
+            if changes:
+                effects = check(self.world, node.eyes(), instance.own_row(), changes, node.id)
         except Exception as error:
-            self.flow.ready.extend((follower.unit, follower.instance) for follower in node.followers)
-            node.followers = []  # what this node may not write, another with equal work may
+            self._let_go(node)  # what this node may not write, another with equal work may
             self._fail(node, failed(Call(-1, self.targets[unit.index]), error, head.seconds, head.started))
             return
         row_id = result.row
@@ -437,8 +448,9 @@ class Schedule:
         for inner in instance.chain:
             inner.begun = True
         self.flow.end(unit, instance, OK)
-        if ended == COMPUTED:
-            self._serve_followers(node, attrs.evolve(result, row=row_id))
+        if node.followers:
+            result.row = row_id
+            self._serve_followers(node, result)
 
     def _as_edited(self, node: Node, result: Result, ended: int) -> Result:
         """Let what was edited by hand in a saved version stand, whoever creates it; such a result is for this line alone."""
@@ -455,11 +467,12 @@ class Schedule:
         return Result(self.ledger.keep(None, head, value) if ended == CACHED else 0, head, value)
 
     def _leave_work(self, node: Node) -> None:
-        if self.working.get(node.work) is node:
-            del self.working[node.work]
+        work = node.work
+        if work in self.working and self.working[work] is node:
+            del self.working[work]
 
     def _serve_followers(self, node: Node, result: Result) -> None:
-        followers, node.followers = node.followers, []
+        followers, node.followers = node.followers or (), None
         for follower in followers:
             if follower.over:
                 continue
@@ -468,7 +481,7 @@ class Schedule:
             else:
                 self.flow.ready.append((follower.unit, follower.instance))
 
-    def _apply(self, node: Node, effects: Sequence[Any]) -> dict[str, Any] | None:
+    def _apply(self, node: Node, effects: Sequence[Effect]) -> dict[str, Any] | None:
         records = self.world.records
         records.commit += 1
         applied = apply(self.world, node.eyes(), effects, records.commit)
@@ -514,7 +527,7 @@ class Schedule:
         row = self.ledger.keep_failure(node.id, unit.name, outcome, max(node.attempts, 1), instance)
         self.ledger.end(unit, instance, FAILED_END, row, seconds=outcome.seconds)
         self.flow.end(unit, instance, FAILED, node.id)
-        followers, node.followers = node.followers, []
+        followers, node.followers = node.followers or (), None
         for follower in followers:
             follower.attempts = node.attempts
             self._fail(follower, outcome)

@@ -47,6 +47,9 @@ class Tellings:
             self._hints[about] = hint = Hint(kind, text, mend, tuple(nodes))
             self._stream.emit(hint)
 
+    def was_told(self, kind: str, step: str) -> bool:
+        return (kind, step) in self._hints
+
     @property
     def hints(self) -> list[Hint]:
         return [attrs.evolve(hint, nodes=tuple(self._nodes[about])) for about, hint in self._hints.items()]

@@ -18,12 +18,12 @@ ROWS = [
     ["errors", "events", "names"],  # words
     [  # values
         "arrays", "digest", "pickles", "portable", "annotations", "models", "contents", "copies", "scalars", "documents", "rows",
-        "data", "ranks", "store",
+        "data", "ranks", "portable", "store",
     ],
     ["steps", "pipelines"],  # declare
     ["resolve", "compile"],  # compile
     [  # remember
-        "packages", "code", "sources", "items", "reach", "functions", "kinds", "fingerprint", "disk", "locks",
+        "packages", "code", "sources", "items", "reach", "functions", "kinds", "fingerprint", "classes", "disk", "locks",
         "database", "directory", "upkeep", "runlog", "journal", "results",
     ],
     [  # do
