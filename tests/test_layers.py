@@ -18,7 +18,7 @@ ROWS = [
     ["errors", "events", "names"],  # words
     [  # values
         "arrays", "digest", "pickles", "portable", "annotations", "models", "contents", "copies", "scalars", "documents", "rows",
-        "data", "ranks", "portable", "store",
+        "data", "ranks", "store",
     ],
     ["steps", "pipelines"],  # declare
     ["resolve", "compile"],  # compile
