@@ -16,8 +16,8 @@ DOCS = ROOT / "docs"
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md"))]
 SHORTEST = 500  # characters that a page has at least
 
-WORDS = ["model", "record", "step", "pipeline", "group", "graph", "node", "change", "store", "version", "history", "condition", "guard"]
-WORDS += ["hint", "fingerprint", "digest", "trace", "executor", "computed", "cached", "failed", "blocked", "closed"]
+WORDS = ["model", "record", "step", "pipeline", "group", "graph", "node", "change", "store", "version", "history", "condition"]
+WORDS += ["guard", "hint", "fingerprint", "digest", "trace", "executor", "computed", "cached", "failed", "blocked", "closed"]
 
 
 def text_of(name: str) -> str:
@@ -81,7 +81,7 @@ def test_how_it_works_has_every_module_in_its_row() -> None:
         if row:
             rows.append([])
         rows[-1] += code_in(modules)
-    assert rows == [row for row in ROWS if not DOORS & set(row)]
+    assert [sorted(row) for row in rows] == [sorted(row) for row in ROWS if not DOORS & set(row)]
 
 
 def test_how_it_works_has_every_table_of_the_journal() -> None:
