@@ -22,7 +22,7 @@ from cpgraph.errors import CompileError, nearest
 from cpgraph.models import Files, is_model
 from cpgraph.pipelines import Group, Pipeline, Selection
 from cpgraph.resolve import Binding, Resolver
-from cpgraph.steps import Step, parameters_of, read_step, step_name
+from cpgraph.steps import Step, check_name, parameters_of, read_step, step_name
 
 __all__ = ["END", "START", "STEP", "Compiled", "Edge", "Open", "Place", "Scope", "Unit", "compile_graph"]
 
@@ -230,6 +230,8 @@ class _Compiler:
     def compile(self) -> Compiled:
         if not self.pipelines:
             raise CompileError("a graph without pipelines runs nothing", mend="give Graph(...) at least one pipeline or step.")
+        if self.name is not None:
+            check_name(self.name, "graph", "Graph(name=…)")
         root = self._place("graph", None, 0)
         root.name = self.name or ""
         self.scopes.append(Scope(0, -1, 0, root))
@@ -243,6 +245,7 @@ class _Compiler:
         for place in self.places:
             if place.pipeline is not None:
                 self._bind_pipeline(place, resolver)
+        resolver.check_names()
         self._link_names()
         order = self._sort()
         before = self._closure(order)
@@ -263,8 +266,8 @@ class _Compiler:
             dict(self.steps),
             models,
             dict(self.declared),
-            resolver.given,
-            frozenset(name for name, default in self.declared.items() if default is Resolver.MISSING),
+            frozenset(name for name, default in resolver.given.items() if default is not Resolver.MISSING),
+            resolver.required,
             resolver.annotations,
         )
 

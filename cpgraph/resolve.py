@@ -61,8 +61,10 @@ class Resolver:
         self.steps = steps
         self.models = models
         self.declared = declared
-        self.given = frozenset(declared)
+        self.given = dict(declared)
         self.asked: set[str] = set()
+        self.needed: set[str] = set()
+        self.unknown: list[tuple[Parameter, int, str, str]] = []
         self.annotations: dict[str, Any] = {}
         self.fields: dict[type, dict[str, Any]] = {}
         self.checks: list[tuple[str, str, str, Any, Any, bool]] = []
@@ -151,17 +153,9 @@ class Resolver:
                 {"declared": where, **{f"it is {n}": said for n, (_, said) in enumerate(rows, 1)}},
                 "rename one of them, or say which with cp.alias(…, inputs={…}).",
             )
-        chain = [self.scopes[index] for index in self.scopes[scope].chain]
-        known = [*self.steps, *self.declared, *(each.item for each in chain if each.item)]
-        fields = [field for each in chain if each.model for field in self.fields_of(each.model)]
-        of = f"field of {' or '.join(each.model.__name__ for each in chain if each.model)}, " if fields else ""
-        hint = nearest(name, [*known, *fields])
-        mend = "name a field, a step, an item or a declared parameter, or give the parameter a default."
-        if name == "record" or is_model(parameter.annotation):
-            mend = "run the pipeline each= record of that model, or name a step that gives it."
-        raise CompileError(
-            f"{what} asks for {name!r}: no {of}earlier step or parameter is called that.{hint}", {"declared": where}, mend
-        )
+        self.unknown.append((parameter, scope, what, where))
+        self._ask(parameter)
+        return Binding("param", name)
 
     def _rows(self, parameter: Parameter, scope: int, own_name: str | None) -> list[tuple[Binding, str]]:
         name, annotation = parameter.name, parameter.annotation
@@ -194,8 +188,7 @@ class Resolver:
             )
         if name in self.given:
             rows.append((Binding("param", name), "the parameter declared in Graph(params=…)"))
-            self.asked.add(name)
-            self._annotate(parameter)
+            self._ask(parameter)
         return rows
 
     def _set_field(self, rows: list[tuple[Binding, str]]) -> list[tuple[Binding, str]]:
@@ -215,13 +208,16 @@ class Resolver:
                 "a parameter with a default is a run parameter and nothing else: take the default away, rename it, "
                 "or say what it gets with cp.alias(…, inputs={…}).",
             )
-        self.asked.add(name)
-        if name not in self.given:
+        self._ask(parameter)
+        if self.given.get(name, self.MISSING) is self.MISSING:
             self.declared[name] = parameter.default
-        self._annotate(parameter)
         return Binding("param", name, default=parameter.default)
 
-    def _annotate(self, parameter: Parameter) -> None:
+    def _ask(self, parameter: Parameter) -> None:
+        """Note who asks for a run parameter: without a default it has to be given."""
+        self.asked.add(parameter.name)
+        if not parameter.optional:
+            self.needed.add(parameter.name)
         if parameter.annotated:
             self.annotations.setdefault(parameter.name, parameter.annotation)
 
@@ -285,11 +281,35 @@ class Resolver:
                 )
             )
 
+    def check_names(self) -> None:
+        """Refuse what nothing is called; a default in any signature declares its parameter for the graph (rule N7)."""
+        for parameter, scope, what, where in self.unknown:
+            name = parameter.name
+            if name in self.declared:
+                continue
+            chain = [self.scopes[index] for index in self.scopes[scope].chain]
+            known = [*self.steps, *self.declared, *(each.item for each in chain if each.item)]
+            fields = [field for each in chain if each.model for field in self.fields_of(each.model)]
+            of = f"field of {' or '.join(each.model.__name__ for each in chain if each.model)}, " if fields else ""
+            hint = nearest(name, [*known, *fields])
+            mend = "name a field, a step, an item or a declared parameter, or give the parameter a default."
+            if name == "record" or is_model(parameter.annotation):
+                mend = "run the pipeline each= record of that model, or name a step that gives it."
+            raise CompileError(
+                f"{what} asks for {name!r}: no {of}earlier step or parameter is called that.{hint}", {"declared": where}, mend
+            )
+
+    @property
+    def required(self) -> frozenset[str]:
+        """Give the names that somebody asks for without a default and that Graph(params=…) gives none."""
+        return frozenset(name for name in self.needed if self.given.get(name, self.MISSING) is self.MISSING)
+
     def check_parameters(self) -> None:
         """Refuse a declared parameter that nobody asks for (rule N7)."""
-        for name in self.given - self.asked:
+        for name in sorted(self.given.keys() - self.asked):
+            hint = nearest(name, self.asked)
             raise CompileError(
-                f"parameter {name!r} is declared, and no step, condition, guard or predicate asks for it",
+                f"parameter {name!r} is declared, and no step, condition, guard or predicate asks for it.{hint}",
                 {"declared": "Graph(params=…)"},
                 "name it as a parameter of a step, or do not declare it.",
             )
