@@ -149,7 +149,7 @@ class Planner(Schedule):
     def _reason(self, node: Node) -> tuple[str, float]:
         step = node.unit.step
         assert step is not None
-        if self.results.redo(step.name, node.id):
+        if self.results.is_redone(node):
             return "asked for (redo)", 0.0
         last = self.last
         index = last.line.by_step.get(step.name, {}).get(node.instance.key) if last is not None else None
