@@ -102,18 +102,19 @@ class _Launch:
             with Journal(self.order.directory, writable=False) as reader:
                 if reader.empty:
                     resume_from(None, reader, self.compiled)  # refuses, before anything is made
+        # What is given and wrong is refused before anything is made.
+        given = None if self.order.resumes else (self._params(None), self._records(None))
         journal = Journal(self.order.directory, writable=not planning, on_damage=self._damaged)
         try:
-            return self._go(journal, redo, planning)
+            return self._go(journal, redo, given)
         except BaseException:
             journal.close()
             raise
 
-    def _go(self, journal: Journal, redo: Callable[[str, str], bool] | None, planning: bool) -> Any:
-        order, compiled = self.order, self.compiled
+    def _go(self, journal: Journal, redo: Callable[[str, str], bool] | None, given: Any) -> Any:
+        order, compiled, planning = self.order, self.compiled, self.order.planner is not None
         resumed = resume_from(order.start, journal, compiled) if order.resumes else None
-        params = self._params(resumed)
-        states, source = self._records(journal, resumed)
+        params, (states, source) = given or (self._params(resumed), self._records(resumed))
         fingerprints = self._fingerprints()
         records = Records(compiled.models)
         records.begin(states)
@@ -261,7 +262,7 @@ class _Launch:
                     found[unit.step.name, binding.name] = Parameter.of(value, True)
         return found
 
-    def _records(self, journal: Journal, resumed: Resumed | None) -> tuple[list[State], Any]:
+    def _records(self, resumed: Resumed | None) -> tuple[list[State], Any]:
         """Give the initial records, and where they come from: data given, of the run resumed, or the graph's own."""
         models = list(self.compiled.models.values())
         data = self.order.data
