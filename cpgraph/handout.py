@@ -29,7 +29,7 @@ from cpgraph.nodes import Node
 from cpgraph.steps import Limit
 from cpgraph.store import Store
 
-__all__ = ["Handout", "Lane", "Settings"]
+__all__ = ["Handout", "Lane", "Route", "Settings"]
 
 UNASKED_RETRIES: Final = 10  # how often Retry is honoured where retries= says nothing
 INTERRUPT: Final = ("interrupt",)
@@ -60,6 +60,27 @@ class Lane:
         return len(self.going) + len(self.first)
 
 
+class Route:
+    """How the nodes of one step are handed out: what need not be found out for each.
+
+    own: which argument is the step's own record; stores: which are the store; held: something may hold a node back.
+    """
+
+    __slots__ = ("held", "lane", "limit", "own", "stores", "target", "timeout")
+
+    def __init__(self, unit: Unit, instance: Instance, lane: Lane, target: Target) -> None:
+        assert unit.step is not None
+        options, level = unit.step.options, instance.scope.level
+        self.lane = lane
+        self.target = target
+        self.limit = options.limit
+        self.timeout = options.timeout
+        self.stores = [index for index, binding in enumerate(unit.bindings) if binding.kind == "store"]
+        records = [index for index, binding in enumerate(unit.bindings) if binding.kind == "record" and binding.level == level]
+        self.own = records[0] if records else None
+        self.held = bool(unit.holders or unit.limited or options.limit or options.timeout or _stops(instance))
+
+
 class Handout:
     """The lanes of one run, what is in flight on them, and what is to happen at a later time."""
 
@@ -68,6 +89,7 @@ class Handout:
         self.settings = settings
         self.stream = stream
         self.lanes: dict[str, Lane] = {}
+        self.routes: dict[int, Route] = {}
         self.in_flight: dict[int, tuple[Node, Lane]] = {}
         self.timers: list[tuple[float, int, Callable[[], None], bool]] = []
         self.waited_for = 0
@@ -106,43 +128,39 @@ class Handout:
 
     def queue(self, node: Node) -> None:
         """Take a node that is to be computed; those of records that have begun come first."""
-        lane = self.lane(node.unit)
-        (lane.going if node.instance.begun or not node.instance.key else lane.first).append(node)
+        unit, instance = node.unit, node.instance
+        if unit.index not in self.routes:
+            self.routes[unit.index] = Route(unit, instance, self.lane(unit), self.targets[unit.index])
+        node.route = route = self.routes[unit.index]
+        (route.lane.going if instance.begun or not instance.key else route.lane.first).append(node)
 
     def again(self, node: Node) -> None:
         """Take back a node that was held."""
-        self.lane(node.unit).going.appendleft(node)
-
-    def has_room(self, lane: Lane, node: Node) -> bool:
-        return lane.busy < (lane.executor.width if _may_be_held(node) else lane.ahead)
+        node.route.lane.going.appendleft(node)
 
     # Out
 
     def submit(self, node: Node, lane: Lane) -> None:
-        unit, instance = node.unit, node.instance
-        step = unit.step
-        assert step is not None
+        instance = node.instance
+        route: Route = node.route
         for inner in instance.chain:
             inner.begun = True
         args = node.args
-        own = None
-        for index, binding in enumerate(unit.bindings):
-            if binding.kind == "store":
-                node.reads = []
-                node.store = Store(node.eyes().eyes(), node.reads)
-                args = [*args[:index], node.store, *args[index + 1 :]]
-            elif binding.kind == "record" and binding.level == instance.scope.level:
-                own = args[index]
+        own = None if route.own is None else args[route.own]
+        for index in route.stores:
+            node.reads = []
+            node.store = Store(node.eyes().eyes(), node.reads)
+            args = [*args[:index], node.store, *args[index + 1 :]]
         node.token = token = next(self._tokens)
         node.attempts += 1
         self.in_flight[token] = (node, lane)
-        instance.handed |= 1 << unit.slot
+        instance.handed |= 1 << node.unit.slot
         lane.busy += 1
         if self.stream.listens(NodeStarted):
-            self.stream.emit(NodeStarted(node.id, step.name, instance.record()))
-        if step.options.timeout is not None:
-            self._watch(token, step.options.timeout)
-        lane.executor.submit(Call(token, self.targets[unit.index], tuple(args), own))
+            self.stream.emit(NodeStarted(node.id, node.unit.name, instance.record()))
+        if route.timeout is not None:
+            self._watch(token, route.timeout)
+        lane.executor.submit(Call(token, route.target, tuple(args), own))
 
     def _watch(self, token: int, timeout: float) -> None:
         def look() -> None:
@@ -165,7 +183,7 @@ class Handout:
 
     def within_limit(self, node: Node, lane: Lane) -> bool:
         """Take a place in the step's `Limit`; a node that has to wait comes back by itself."""
-        limit = node.unit.step.options.limit if node.unit.step is not None else None
+        limit = node.route.limit
         if limit is None:
             return True
         rate = self._rates.setdefault(limit, Rate(limit))
@@ -180,10 +198,7 @@ class Handout:
             return True
         return False
 
-    def _leave_limit(self, node: Node) -> None:
-        limit = node.unit.step.options.limit if node.unit.step is not None else None
-        if limit is None:
-            return
+    def _leave_limit(self, limit: Limit) -> None:
         rate = self._rates[limit]
         rate.active -= 1
         while rate.waiting:
@@ -208,7 +223,8 @@ class Handout:
             node, lane = found
             node.instance.handed &= ~(1 << node.unit.slot)
             lane.busy -= 1
-            self._leave_limit(node)
+            if node.route.limit is not None:
+                self._leave_limit(node.route.limit)
         return found
 
     def tries_again(self, node: Node, lane: Lane, outcome: Outcome) -> bool:
@@ -272,13 +288,6 @@ class Handout:
         for lane in self.lanes.values():
             lane.executor.recall()
             lane.executor.close(wait=wait and not lane.executor.hanging)
-
-
-def _may_be_held(node: Node) -> bool:
-    unit = node.unit
-    assert unit.step is not None
-    options = unit.step.options
-    return bool(unit.holders or unit.limited or options.limit or options.timeout or _stops(node.instance))
 
 
 def _stops(instance: Instance) -> bool:

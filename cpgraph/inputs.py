@@ -64,8 +64,9 @@ class Inputs:
     def gather(self, unit: Unit, instance: Instance, asker: Asker | None = None) -> tuple[list[Any], list[bytes], list[bytes]]:
         """Give the arguments, the digests that go into the key, and those that are kept with the result.
 
-        A parameter left at its default is marked with zeros in the last (else both are the same list); with a stated version it is in no key (N9). A file's
-        content is not the code's: it counts also where it is the default. `met` tells whether there were files.
+        A parameter left at its default is marked with zeros in the last (else both are the same list); with a stated version it
+        is in no key (N9). A file's content is not the code's: it counts also where it is the default. `met` tells whether there
+        were files.
         """
         args: list[Any] = []
         parts: list[bytes] = []

@@ -70,6 +70,7 @@ class Node:
         "instance",
         "key",
         "reads",
+        "route",
         "store",
         "token",
         "uncached",
@@ -88,6 +89,7 @@ class Node:
         self.followers: list[Node] | None = None  # those with the same work, when there are any
         self.token = -1
         self.work: Work | None = None
+        self.route: Any = None  # how it is handed out
         self.reads: list[Any] | None = None
         self.store: Store | None = None
         self.has_files = False  # whether there are files among its inputs
@@ -220,7 +222,10 @@ class Results:
             value = Value.stored(head.digest, lambda: self.journal.value(row.id) or blob, head.has_files, head.classes)
         if head.has_files and not _files_stand(value):
             return None
-        value.digest = self.classes.with_code(value.digest, head.classes) if value.digest is not None else node.key
+        if value.digest is None:
+            value.digest = node.key
+        elif head.classes:
+            value.digest = self.classes.with_code(value.digest, head.classes)
         return Result(row.id, head, value)
 
 

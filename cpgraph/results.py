@@ -116,7 +116,7 @@ class Entries:
 
     @classmethod
     def of(cls, nodes: Sequence[tuple[int, tuple[Any, ...], int, int, int]], extras: dict[int, dict[str, Any]]) -> Entries:
-        """Take nodes as (unit, key, ended, result, version). version: 0 none, 1 one of its own, 2 one shared with others there."""
+        """Take nodes as (unit, key, ended, result, version). version: 0 none, 1 its own, 2 one shared with others there."""
         units, keys, ended, results, versions = zip(*nodes, strict=True)
         return cls(array("I", units), bytearray(ended), bytearray(versions), array("Q", results), list(keys), extras)
 

@@ -110,16 +110,18 @@ class Schedule:
 
     def _turn(self) -> bool:
         """Do what can be done now, then wait for what comes next; gives False when nothing can."""
-        self._look_at_stop()
+        if self.settings.stop is not None:
+            self._look_at_stop()
         if self.settings.at_once:
             self.ledger.commit()
         if not self.stopping:
-            self._look_up_ready()
+            if self.flow.ready:
+                self._look_up_ready()
             self._open_fresh()
             if self.has_guards and self.decisions.ask_closed(self.flow):
                 return True
             self._hand_out()
-        if self.ledger.due:
+        if self.ledger.waiting and self.ledger.due:
             self.ledger.commit()
         if self._take_back(block=False):
             return True
@@ -139,8 +141,10 @@ class Schedule:
         while True:
             item = self.handout.take(self._patience() if block else 0)
             if item is None:
-                self.handout.fire()
-                self._look_at_stop()
+                if self.handout.timers:
+                    self.handout.fire()
+                if self.settings.stop is not None:
+                    self._look_at_stop()
                 return took
             block = False
             took = True
@@ -289,14 +293,15 @@ class Schedule:
             while lane.going or lane.first:
                 queue = lane.going or lane.first
                 node = queue[0]
-                if node.over:
+                if node.instance.ended[node.unit.slot]:
                     queue.popleft()
                     self._drop(node)
                     continue
-                if not self.handout.has_room(lane, node):
+                held = node.route.held
+                if lane.busy >= (lane.executor.width if held else lane.ahead):
                     break
                 queue.popleft()
-                if self._may_start(node, lane):
+                if not held or self._may_start(node, lane):
                     self.handout.submit(node, lane)
 
     def _may_start(self, node: Node, lane: Lane) -> bool:
