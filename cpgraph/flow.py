@@ -494,11 +494,11 @@ class Flow:
         assert end is not None
         after = home[0].end
         followers = [self.units[edge.target] for edge in self.units[end].out]
-        names = [
+        names = dict.fromkeys(
             unit.name
             for unit in followers
             if unit.kind == STEP and not (after is not None and self.compiled.is_before(after, unit.index))
-        ]
+        )
         if names:
             name = fan.scope.place.name
             self.decide.told(
