@@ -143,7 +143,7 @@ class _Launch:
                 text = f"step {name!r} was redefined since the graph was made, which holds the old one"
                 schedule.tellings.told("redefined", text, "make the graph again.", "", name)
         if journal.network is not None:
-            text = f"{order.directory} is on a file system of the network ({journal.network}), where locks are not to be relied on"
+            text = f"{order.directory} is on a file system of the network ({journal.network}), where locks do not hold for sure"
             schedule.tellings.told("network", text, "name a directory on a local disk (dir=, --dir).")
         if resumed is not None:
             schedule.edited = resumed.edited
