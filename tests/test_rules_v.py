@@ -74,7 +74,7 @@ CHANGES: dict[str, tuple[Any, Any]] = {
     "a value and no changes": (lambda: cp.result("value"), "value"),
     "None and changes": (lambda: cp.result(None, cp.update(n=5)), None),
     "nothing": (lambda: None, None),
-    "an empty list": (lambda: [], []),
+    "an empty list": (list, []),
 }
 
 
