@@ -342,12 +342,12 @@ def answer(run: cp.Run) -> Any:
 
 @pytest.fixture(scope="module")
 def expected() -> Any:
-    return answer(go(*program(), data=rows(4)))
+    return answer(go(*program(), data=rows(3)))
 
 
 @every
 def test_promise_4_the_same_in_every_executor(executor: Any, expected: Any) -> None:
-    assert answer(go(*program(), data=rows(4), executor=executor)) == expected
+    assert answer(go(*program(), data=rows(3), executor=executor)) == expected
 
 
 @pytest.mark.parametrize("workers", [1, 2, 64])
@@ -355,19 +355,21 @@ def test_promise_4_the_same_in_every_executor(executor: Any, expected: Any) -> N
 def test_promise_4_the_same_with_any_number_of_workers(workers: int, kind: str, expected: Any) -> None:
     if kind == "processes" and workers == 64:
         workers = 3
-    assert answer(go(*program(), data=rows(4), executor=kind, concurrency=workers)) == expected
+    assert answer(go(*program(), data=rows(3), executor=kind, concurrency=workers)) == expected
 
 
 def test_promise_4_all_cache_keys_are_the_same(tmp_path: Path) -> None:
     """What one executor computed, every other one finds."""
-    first_run = go(*program(), data=rows(4), executor="threads", dir=tmp_path)
+    first_run = go(*program(), data=rows(3), executor="threads", dir=tmp_path)
     assert first_run.failures
     with Backwards() as backwards:
         for executor in ("inline", "processes", backwards):
             log = Log()
-            again = go(*program(), data=rows(4), executor=executor, dir=tmp_path, stream=log.stream)
-            failed = {f"{failure.node} started" for failure in again.failures if not isinstance(failure.error, cp.ConflictError)}
-            assert {text for text in log if text.endswith("started")} == failed, "failures alone are tried again"
+            again = go(*program(), data=rows(3), executor=executor, dir=tmp_path, stream=log.stream)
+            failed = [failure for failure in again.failures if not isinstance(failure.error, cp.ConflictError)]
+            started = {text.removesuffix(" started") for text in log if text.endswith("started")}
+            assert started <= {failure.node for failure in failed}, "failures alone are tried again"
+            assert len(started) == len({str(failure.error) for failure in failed}) > 1, "and of equal ones one"
             assert again.data == first_run.data
 
 
