@@ -36,6 +36,7 @@ from cpgraph.schedule import Schedule, Settings
 from cpgraph.shipments import refuse_while_importing
 from cpgraph.steps import EMPTY, as_tuple, step_name
 from cpgraph.store import Records, State
+from cpgraph.times import duration
 
 __all__ = ["Order", "importing", "launch"]
 
@@ -184,6 +185,7 @@ class _Launch:
             "failure_order": ledger.failure_order(),
             "items": schedule.item_orders(),
             "counts": ledger.counts,
+            "spread": ledger.spread(),
         }
         ledger.errors.update(errors)
         journal.end(row.number, status, dumps(end_meta))
@@ -430,10 +432,10 @@ class _Launch:
             text += "; no data given, so there are no records (run remembers results, resume remembers everything)"
         if last is not None:
             now = {name: found.digest.hex() for name, found in fingerprints.items()}
-            count, seconds = last.of_other_code(now, _Metas(journal).fingerprint_of)
+            count, seconds = last.computed_by_run(now, _Metas(journal).fingerprint_of)
             if count:
-                text += f"; {count:,} results of run {last.row.number} are of other code than now"
-                text += f" (they took {seconds:.3g} s): resume would keep them"
+                text += f"; {count:,} results of run {last.row.number} are of other code and are computed now"
+                text += f" (about {duration(seconds)}): resume would keep them"
         return text
 
 

@@ -6,6 +6,7 @@ user code is needed, except where records are to be instances of the user's clas
 
 from __future__ import annotations
 
+import contextlib
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -19,7 +20,7 @@ from cpgraph.execute import Value
 from cpgraph.journal import Journal
 from cpgraph.models import AUTO
 from cpgraph.nodes import node_id
-from cpgraph.pickles import loads, loads_plain
+from cpgraph.pickles import Unpicklable, loads, loads_plain
 from cpgraph.ranks import Rank
 from cpgraph.results import ENDINGS, Entries, Head, read_head
 from cpgraph.store import Records, Row, Snapshot, State, Store, View, Write
@@ -128,9 +129,19 @@ class Line:
 
     @cached_property
     def classes(self) -> dict[str, type | None]:
-        """Give the models of the records, imported when a record is first asked for; None for what is read plain."""
+        """Give the models of the records, imported when a record is first asked for; None for what is read plain.
+
+        A class that cannot be found from here, such as one made in a function, is no reason not to show its records.
+        """
         named = self.meta["models"].items()
-        return {name: None if self.plain else self._given.get(name) or resolve(*model.split(":", 1)) for name, model in named}
+        return {name: None if self.plain else self._given.get(name) or _class(model) for name, model in named}
+
+    def _loaded(self, body: bytes) -> Any:
+        """Load what holds values of records: as they were, or where their classes are not to be found, as it can be shown."""
+        if not self.plain:
+            with contextlib.suppress(Unpicklable):
+                return loads(body)
+        return loads_plain(body)
 
     # Entries, as columns
 
@@ -152,7 +163,7 @@ class Line:
                 self.damaged_from = min(self.damaged_from, count + 1)
                 count += batch.versions
                 continue
-            entries = Entries.unpack(batch.body, self.plain)
+            entries = Entries.unpack(batch.body, self._loaded)
             extras.update((len(units) + index, extra) for index, extra in entries.extras.items())
             versions.extend(count + number for number in entries.numbers())
             units.extend(entries.units)
@@ -215,7 +226,13 @@ class Line:
     def heads(self, entries: Iterable[Entry]) -> dict[int, Head]:
         """Read the heads of entries' results."""
         ids = sorted({entry.result for entry in entries if entry.result and entry.ended in ("computed", "cached")})
-        return {id: read_head(row.head, self.plain) for id, row in self.journal.rows(ids).items()}
+        return {id: self._head(row.head) for id, row in self.journal.rows(ids).items()}
+
+    def _head(self, packed: bytes) -> Head:
+        try:
+            return read_head(packed, self.plain)
+        except Unpicklable:
+            return read_head(packed, plain=True)
 
     def value(self, result: int) -> Any:
         """Load the value of a result; raises `LookupError` if it is not there any more."""
@@ -237,7 +254,7 @@ class Line:
             if body is None:
                 self.damaged_from = 0
                 return []
-            rows.extend((loads_plain if self.plain else loads)(body))
+            rows.extend(self._loaded(body))
         return rows
 
     def base_records(self) -> Records:
@@ -368,6 +385,14 @@ class Line:
         """Give what differs between two versions."""
         rows = [row for table in self.records.tables.values() for row in table.rows.values()]
         return differences(self.view(old), self.view(new), rows)
+
+
+def _class(name: str) -> type | None:
+    try:
+        found: type = resolve(*name.split(":", 1))
+    except Exception:  # whatever its module raises
+        return None
+    return found
 
 
 def differences(before: View, after: View, rows: Iterable[Row]) -> list[Change]:

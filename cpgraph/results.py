@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import attrs
@@ -141,7 +141,7 @@ class Entries:
         return dumps((self.units.tobytes(), bytes(self.ended), bytes(self.versions), self.results.tobytes(), keys, self.extras))
 
     @classmethod
-    def unpack(cls, body: bytes, plain: bool = False) -> Entries:
-        units, ended, versions, results, keys, extras = (loads_plain if plain else loads)(body)
+    def unpack(cls, body: bytes, load: Callable[[bytes], Any] = loads) -> Entries:
+        units, ended, versions, results, keys, extras = load(body)
         ids = [key if type(key) is tuple else (key,) for key in keys]
         return cls(array("I", units), bytearray(ended), bytearray(versions), array("Q", results), ids, extras)

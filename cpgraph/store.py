@@ -473,7 +473,7 @@ class Store:
         table = self._eyes.records.table(model)
         state = self._eyes.get(table, id)
         self._note(("get", table.name, id), lambda: state.digest if state is not None else NOTHING)
-        found: M | None = self._hand_out(state.record) if state is not None else None
+        found: M | None = self._hand_out(state.record, model) if state is not None else None
         return found
 
     def all(self, model: type[M]) -> list[M]:
@@ -501,8 +501,8 @@ class Store:
             states.sort(key=lambda state: rank_key(table.rows[_field(state.record, "id")].rank))
         if predicate is None:
             self._note(query, lambda: ask(self._eyes, query))
-            return [(state, self._hand_out(state.record)) for state in states]
-        found = [(state, record) for state in states if predicate(record := self._hand_out(state.record))]
+            return [(state, self._hand_out(state.record, model)) for state in states]
+        found = [(state, record) for state in states if predicate(record := self._hand_out(state.record, model))]
         kept = kept_predicate(predicate) if self.reads is not None and not isinstance(self._eyes, Live) else None
         if kept is not None:
             self._note((*query, kept), lambda: _answer(kind, [state for state, _ in found]))
@@ -541,7 +541,10 @@ class Store:
                     "ask for one of its fields.",
                 )
 
-    def _hand_out(self, value: Any) -> Any:
+    def _hand_out(self, value: Any, model: type | None = None) -> Any:
+        """Give a copy; of a record that was read without its class, an instance of the class it is asked for by."""
+        if model is not None and type(value) is dict:
+            value = _builder(model)(value)
         return isolated(value)
 
     def _note(self, query: Query, answer: Callable[[], bytes]) -> None:

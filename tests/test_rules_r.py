@@ -770,6 +770,32 @@ def test_r6_plain_parts_of_a_run_need_no_classes(tmp_path):
     assert run.counts["first"] == {"computed": 5} and [version.nodes for version in run.history]
 
 
+def test_r6_records_of_classes_that_cannot_be_found_are_shown_plain(tmp_path):
+    """A script that is not importable from here, a class made in a function; asked for by a class, they are of it."""
+
+    @cp.model
+    class Local:
+        id: int
+        text: str = ""
+
+    def change(record: Local):
+        return cp.update(text="changed")
+
+    run = cp.Graph(cp.pipeline(change, each=Local)).run([Local(id=1)], dir=tmp_path / "local")
+    (found,) = cp.runs(tmp_path / "local")
+    assert found.data == run.data == {"Local": [{"id": 1, "text": "changed"}]}
+    assert found.store.find(Local, 1) == Local(id=1, text="changed") and found.store.where(Local, text="changed")
+    assert [str(version.diff) for version in found.history] == [str(version.diff) for version in run.history]
+    assert found.nodes[0].ended == "computed" and found.why("change", 1)
+
+    script = Script(tmp_path / "script", STORY, name="not_to_be_found.py")
+    (tmp_path / "script" / "rows.yml").write_text(BROKEN)
+    script.run("run", "threads")
+    (found,) = cp.runs(tmp_path / "script" / ".cpgraph")
+    assert found.data["Row"][0] == {"id": 1, "text": "1", "number": 1.0} and found.values("parse")[5] == 5.0
+    assert "number: None → 1.0" in "".join(str(version.diff) for version in found.history)
+
+
 @pytest.mark.parametrize("command", [["status"], ["history"], ["why", "parse[1]"], ["gc"]])
 def test_r6_where_nothing_has_run_that_is_said(tmp_path, command):
     """With status 0, and nothing is created."""
