@@ -10,6 +10,7 @@ import contextlib
 import os
 import sqlite3
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -94,13 +95,18 @@ class Database:
         self._file: tuple[int, ...] | None = None
         with telling("open the journal", self.path):
             if path is None:
-                self.connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+                self.connection = self._owned(sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False))
                 self.connection.executescript(SCHEMA)
             else:
                 for suffix in ("", "-wal", "-shm"):
                     refuse_strange(Path(path + suffix))
                 self.connection = self._connect()
                 self._file = identity(path)[:2]
+
+    def _owned(self, connection: sqlite3.Connection) -> sqlite3.Connection:
+        """Let it be closed with this object, which nobody closes where a run was in memory."""
+        weakref.finalize(self, connection.close).atexit = False
+        return connection
 
     def _connect(self) -> sqlite3.Connection:
         # A reader of a database at rest would make the files that go with its locks. So it reads without locks, and looks
@@ -111,7 +117,7 @@ class Database:
             self._check_format(connection)  # before anything is touched
         self._still = None if self.writable or os.path.lexists(self.path + "-wal") else identity(self.path)
         uri += "rw" if self.writable else "ro" if self._still is None else "ro&immutable=1"
-        connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY)
+        connection = self._owned(sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY))
         try:
             connection.text_factory = _text
             self._check_format(connection)
