@@ -15,7 +15,7 @@ import pytest
 import cpgraph
 
 ROWS = [
-    ["errors", "events", "names"],  # words
+    ["errors", "events", "names", "times"],  # words
     [  # values
         "arrays", "digest", "pickles", "portable", "annotations", "models", "contents", "copies", "scalars", "documents", "rows",
         "data", "ranks", "store",
@@ -99,6 +99,11 @@ def offences(module: str, source: str) -> list[str]:
             continue
         found.append((line, f"cpgraph/{module}.py:{line}: {said}."))
     return [text for _, text in sorted(found)]
+
+
+def test_each_module_stands_in_one_place() -> None:
+    assert sum(map(len, ROWS)) == len(RANK)
+    assert set(RANK) <= set(FILES), "a row names a module that is not there"
 
 
 @pytest.mark.parametrize("module", FILES)
