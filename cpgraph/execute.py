@@ -88,6 +88,11 @@ class Value:
             self.blob = dumps(self.plain) if self._fetch is None else self._fetch()
         return self.blob
 
+    def settle(self) -> None:
+        """Let go of the bytes of what is at hand as an object: they have been kept elsewhere."""
+        if self.plain is not ABSENT:
+            self.blob = None
+
     def __reduce__(self) -> tuple[Any, ...]:
         if self.plain is ABSENT:
             return Value, (self.digest, self.blob_bytes(), ABSENT, "", "", self.has_files, self.classes)

@@ -106,9 +106,17 @@ class Flow:
 
     def end(self, unit: Unit, instance: Instance, how: int, reason: str = "") -> None:
         """Say how a unit ended; what waited for it is started or ends too."""
-        self._stack.append((unit, instance, how, Cause(reason) if reason else NO_CAUSE))
-        if not self._busy:
-            self._run()
+        cause = Cause(reason) if reason else NO_CAUSE
+        if self._busy:
+            self._stack.append((unit, instance, how, cause))
+            return
+        self._busy = True
+        try:
+            self._pass_on(unit, instance, how, cause)
+            while self._stack:
+                self._pass_on(*self._stack.pop())
+        finally:
+            self._busy = False
 
     def _run(self) -> None:
         if self._busy:
@@ -492,24 +500,33 @@ class Flow:
     def _tell_not_joined(self, fan: Fan, home: tuple[Place, Instance], row: Row) -> None:
         end = fan.scope.place.end
         assert end is not None
-        after = home[0].end
-        followers = [self.units[edge.target] for edge in self.units[end].out]
-        names = dict.fromkeys(
-            unit.name
-            for unit in followers
-            if unit.kind == STEP and not (after is not None and self.compiled.is_before(after, unit.index))
-        )
+        names = self._followers(end, home[0])
         if names:
-            name = fan.scope.place.name
+            name, pipeline = fan.scope.place.name, home[0].pipeline
+            called = repr(pipeline.name) if pipeline is not None and pipeline.name else "… the name"
             self.decide.told(
                 "not-joined",
                 f"{row.table.name} {row.id!r} was created beside pipeline {name!r}: {', '.join(names)} goes on without it",
-                f"say after={home[0].name!r} where it is to be waited for."
-                if home[0].kind != "graph"
-                else "put both pipelines into one group, and what joins them after it, or say after=… the one that creates.",
+                f"where it is to be waited for, say after={called} of a pipeline that holds both it and what creates in it.",
                 node_id(self._first_step(fan.scope).name, (*fan.instance.key, row.id)),
                 name,
             )
+
+    def _followers(self, end: int, home: Place) -> list[str]:
+        """Name what comes right after an `each`, and not after the part that a late record belongs to."""
+        found: dict[str, None] = {}
+        around, waiting = list(home.around()), [end]
+        while waiting:
+            source = self.units[waiting.pop()]
+            for edge in (*source.out, *source.crossing):
+                unit = self.units[edge.target]
+                if unit.place in around or (home.end is not None and self.compiled.is_before(home.end, unit.index)):
+                    continue
+                if unit.kind == END:
+                    waiting.append(unit.index)
+                else:
+                    found[unit.name if unit.kind == STEP else unit.place.name] = None
+        return list(found)
 
     # Ending instances and parts
 

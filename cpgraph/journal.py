@@ -28,7 +28,7 @@ from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from cpgraph import disk
-from cpgraph.database import Database, prefix_of
+from cpgraph.database import PREFIX, Database, prefix_of
 from cpgraph.directory import Directory
 from cpgraph.disk import Bodies, digest_of, telling
 from cpgraph.errors import StorageError
@@ -128,7 +128,7 @@ class Journal:
         asked = set(keys)
         found: dict[bytes, list[Row]] = {}
         several = False
-        for key, row in self._sound(self._db.rows_for(BY_KEY, list({prefix_of(key) for key in asked}))):
+        for key, row in self._sound(self._db.rows_for(BY_KEY, list({int.from_bytes(key[:PREFIX]) for key in asked}))):
             if key in asked:  # else another key that begins alike
                 if key in found:
                     found[key].append(row)

@@ -40,10 +40,11 @@ class Ledger:
         self._world = world
         self._stream = stream
         self.waiting = 0  # how many have ended and are not on disk
-        self._ended: list[tuple[Unit, Instance, int, int, int, float]] = []
+        self._ended: list[tuple[int, tuple[Any, ...], int, int, int, float, Instance]] = []
         self._extras: dict[int, dict[str, Any]] = {}
         self._committed = 0
-        self._last = time.monotonic()
+        self._began = self._last = time.monotonic()
+        self._seconds = 0.0
         self._shared: dict[int, list[tuple[Unit, Instance, int]]] = {}
         self._failed: list[tuple[Unit, Instance, int]] = []
         self._made = array("Q")  # the rows of what was computed, ascending, and beside them by which node
@@ -79,7 +80,9 @@ class Ledger:
             row = self.journal.put(None, write_head(head), None)
             self.memory[row] = value
             return row
-        return self.journal.put(key, write_head(head), value.blob_bytes())
+        row = self.journal.put(key, write_head(head), value.blob_bytes())
+        value.settle()
+        return row
 
     def keep_failure(self, node: str, step: str, outcome: Outcome, attempts: int, instance: Instance) -> int:
         """Put a failure: kept for the record, never found as a result. An item of which the id does not tell it is kept, too."""
@@ -121,6 +124,7 @@ class Ledger:
     ) -> None:
         """Note how a node ended."""
         if ended == COMPUTED:
+            self._seconds += seconds
             self._made.append(row)
             self._making.append(unit.index)
             self._makers.append(instance)
@@ -129,7 +133,7 @@ class Ledger:
             self._failed.append((unit, instance, self._committed + self.waiting))
         if extra:
             self._extras[self.waiting] = extra
-        self._ended.append((unit, instance, ended, row, version, seconds))
+        self._ended.append((unit.index, instance.key, ended, row, version, seconds, instance))
         self.waiting += 1
         if unit.step is None:  # a condition, guard or selection that raised
             self.part_failures += 1
@@ -156,6 +160,10 @@ class Ledger:
         """Give the indexes of the entries that failed in graph order."""
         return [index for _, _, index in sorted(self._failed, key=lambda node: node_key((node[0].index, node[1].chain)))]
 
+    def spread(self) -> float:
+        """Give how long the run took for each second that its nodes took, one after another."""
+        return min(1.0, (time.monotonic() - self._began) / self._seconds) if self._seconds else 1.0
+
     def commit(self) -> None:
         """Put on disk what has ended since the last time, then report it."""
         if not self._ended:
@@ -164,17 +172,18 @@ class Ledger:
         extras, self._extras = self._extras, {}
         self._committed += len(ended)
         self.waiting = 0
-        entries = Entries.of([(node[0].index, node[1].key, *node[2:5]) for node in ended], extras)
+        units, keys, how, rows, versions, seconds, instances = zip(*ended, strict=True)
+        entries = Entries.of(units, keys, how, rows, versions, extras)
         try:
             self.journal.append(self.run, entries.pack(), entries.numbers()[-1])
             self.journal.commit()
         except StorageError as error:
-            unit, instance, *_ = ended[-1]
-            error.node = node_id(unit.name, instance.key)
+            error.node = node_id(self._world.compiled.units[units[-1]].name, keys[-1])
             raise
         self._last = time.monotonic()
         if self._stream.listens(NodeEnded):
-            for unit, instance, how, _, _, seconds in ended:
-                if unit.step is not None:
-                    node = node_id(unit.step.name, instance.key)
-                    self._stream.emit(NodeEnded(node, unit.step.name, instance.record(), ENDINGS[how], seconds))
+            for unit, key, end, instance, took in zip(units, keys, how, instances, seconds, strict=True):
+                step = self._world.compiled.units[unit].step
+                if step is not None:
+                    event = NodeEnded(node_id(step.name, key), step.name, instance.record(), ENDINGS[end], took)
+                    self._stream.emit(event)

@@ -207,6 +207,13 @@ class Line:
     def __iter__(self) -> Iterator[Entry]:
         return (self.entry(index) for index in range(len(self)))
 
+    def failed(self) -> list[Entry]:
+        """Give the entries that failed."""
+        ended, index, found = self._columns[1], -1, []
+        while (index := ended.find(ENDINGS.index("failed"), index + 1)) >= 0:
+            found.append(self.entry(index))
+        return found
+
     @property
     def results(self) -> set[int]:
         """Give all results that its nodes have, and what is kept of failures."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import attrs
@@ -115,9 +115,16 @@ class Entries:
         self.extras = extras
 
     @classmethod
-    def of(cls, nodes: Sequence[tuple[int, tuple[Any, ...], int, int, int]], extras: dict[int, dict[str, Any]]) -> Entries:
-        """Take nodes as (unit, key, ended, result, version). version: 0 none, 1 its own, 2 one shared with others there."""
-        units, keys, ended, results, versions = zip(*nodes, strict=True)
+    def of(
+        cls,
+        units: Iterable[int],
+        keys: Iterable[tuple[Any, ...]],
+        ended: Iterable[int],
+        results: Iterable[int],
+        versions: Iterable[int],
+        extras: dict[int, dict[str, Any]],
+    ) -> Entries:
+        """Take the columns. versions: 0 none, 1 one of its own, 2 one shared with the others of this commit."""
         return cls(array("I", units), bytearray(ended), bytearray(versions), array("Q", results), list(keys), extras)
 
     def numbers(self) -> list[int]:
@@ -125,6 +132,8 @@ class Entries:
 
         Nodes whose results were taken from the cache share a version as long as they follow each other.
         """
+        if not any(self.versions):
+            return [0] * len(self.versions)
         found, count, sharing = [], 0, False
         for version in self.versions:
             if version == 1 or (version == 2 and not sharing):

@@ -154,7 +154,7 @@ class Schedule:
                 self.stream.push(item[2], item[3])
             else:
                 self.interrupt()
-            if self.ledger.full:
+            if self.ledger.waiting >= COMMIT_NODES:
                 return True
 
     def _patience(self) -> float | None:
@@ -217,7 +217,7 @@ class Schedule:
                 self._finish(node, result, CACHED)
             else:
                 self._queue(node)
-            if self.ledger.full:
+            if self.ledger.waiting >= COMMIT_NODES:
                 self.ledger.commit()
 
     def _gather(self, unit: Unit, instance: Instance) -> Node | None:
@@ -369,7 +369,8 @@ class Schedule:
             bool(value.problem) or node.uncached, value.has_files, value.classes,
         )  # fmt: skip
         if value.digest is not None:
-            value.digest = self.inputs.classes.with_code(value.digest, value.classes)
+            if value.classes:
+                value.digest = self.inputs.classes.with_code(value.digest, value.classes)
         else:
             value.digest = os.urandom(len(node.key)) if node.uncached else node.key
             if not value.problem:  # else the next is to be told
