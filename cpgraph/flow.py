@@ -15,6 +15,7 @@ from cpgraph.errors import CpgraphError
 from cpgraph.instances import BLOCKED, CLOSED, FAILED, OK, PLANNED, Asker, Cause, Fan, Instance, World, descendants
 from cpgraph.nodes import node_id
 from cpgraph.ranks import Rank
+from cpgraph.resolve import Binding
 from cpgraph.store import Row, Snapshot, State, Write, created_rank
 
 __all__ = ["Decide", "Flow"]
@@ -139,7 +140,7 @@ class Flow:
         elif unit.kind == START and how != OK:
             self._dead_start(unit, instance, how, cause)
         if cause.text == PLANNING:
-            cause = Cause(unit.name)
+            cause = Cause(unit.name, (), cause.quiet)
         waiting = instance.waiting
         if how == OK and instance.marks is None and waiting is not None:  # the same as below, for most nodes
             for edge in unit.out:
@@ -206,6 +207,8 @@ class Flow:
                 return
             mark = CLOSED
         elif how == PLANNED:
+            if cause.quiet and not edge.value and not self._takes(unit, edge.source):
+                return
             mark = PLANNED
         else:
             mark = BLOCKED
@@ -220,6 +223,15 @@ class Flow:
             instance.marks[unit.slot] = (mark, cause)
         elif mark == known[0]:
             instance.marks[unit.slot] = (mark, known[1].joined(cause))
+
+    def _takes(self, unit: Unit, end: int) -> bool:
+        """Tell whether a unit takes values of what is inside of the part that ends here."""
+        place = self.units[end].place
+        asked = [*unit.bindings, *(unit.open.bindings if unit.open is not None else ())]
+        if unit.kind == START and unit.place.inner is not None:
+            scope = self.scopes[unit.place.inner]
+            asked += [*scope.predicate, *([scope.source] if isinstance(scope.source, Binding) else [])]
+        return any(binding.kind == "joined" and place in self.units[binding.unit].place.around() for binding in asked)
 
     def _start(self, unit: Unit, instance: Instance) -> None:
         mark = instance.marks.get(unit.slot) if instance.marks is not None else None

@@ -111,14 +111,18 @@ class Tellings:
 
     def _tell_beside(self, model: str, writer: int, reader: int) -> None:
         units = self._world.compiled.units
-        name, around = units[reader].name, units[writer].place.parent
-        after = around.name if around is not None and around.name else units[writer].name
-        inside = around is not None and around in list(units[reader].place.around())
+        name, place = units[reader].name, units[writer].place
+        mine = list(units[reader].place.around())
+        shared = next((part for part in place.around() if part.inner is not None and part in mine), None)
+        named = place.parent is not None and place.parent.pipeline is not None and place.parent.pipeline.name
+        mend = f"come after it: after={named or place.name!r}."
+        if shared is not None:
+            mend = f"come after it: put {name} after pipeline {shared.name!r}, not into it."
         for node in self._asked[reader].failed or [""]:
             self.told(
                 BESIDE,
-                f"{name} asks for {model} records that {units[writer].name} writes beside it: it sees them as they were before",
-                f"come after it: put {name} after {after!r}, not into it." if inside else f"come after it: after={after!r}.",
+                f"{name} asks for {model} records that {place.name} writes beside it: it sees them as they were before",
+                mend,
                 node,
                 name,
             )

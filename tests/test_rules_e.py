@@ -357,6 +357,49 @@ def test_e2_what_comes_after_a_smaller_part_does_not_join_it_which_is_told(execu
     assert "after" in hint.mend
 
 
+@pytest.mark.parametrize("shape", ["step", "pipeline", "end of a group", "end of a pipeline", "inside another each"])
+def test_e2_whatever_comes_after_the_smaller_part_is_told_of(shape: str) -> None:
+    def work(record: A) -> int:
+        return record.id
+
+    def feed() -> Any:
+        return [cp.create(A(id=8)), cp.create(A(id=9))]
+
+    def total() -> str:
+        return "total"
+
+    def other(record: B, work: list[int]) -> list[int]:
+        return work
+
+    rows = cp.pipeline(work, each=A)
+    parts = {
+        "step": [cp.pipeline(rows, total)],
+        "pipeline": [cp.pipeline(rows, cp.pipeline(total, each=B))],
+        "end of a group": [cp.pipeline([rows], total)],
+        "end of a pipeline": [cp.pipeline(cp.pipeline(rows), total)],
+        "inside another each": [rows, cp.pipeline(cp.alias(other, "total"), each=B)],
+    }[shape]
+    run = go(*parts, cp.pipeline(feed), data=[A(id=1), B(id=1)])
+    (hint,) = run.hints
+    assert hint.kind == "not-joined" and "total" in hint.text and "after=" in hint.mend
+    assert hint.nodes == ("work[8]", "work[9]"), "told once, of all"
+    assert go(cp.pipeline(rows), cp.pipeline(feed), data=[A(id=1)]).hints == []
+
+
+def test_e2_the_mend_is_one() -> None:
+    def work(record: A) -> int:
+        return record.id
+
+    def feed() -> Any:
+        return cp.create(A(id=9))
+
+    def total(work: list[int]) -> list[int]:
+        return work
+
+    run = go(cp.pipeline([cp.pipeline(work, each=A), feed], name="both"), cp.pipeline(total, after="both"), data=[A(id=1)])
+    assert run.value(total) == [1, 9] and run.hints == []
+
+
 @both
 def test_e2_what_waits_for_the_creator_joins_after_the_part_that_holds_both(executor: str) -> None:
     def work(record: A) -> int:
