@@ -14,11 +14,13 @@ import inspect
 import types
 import typing
 from collections.abc import Callable
-from typing import Any, Final, Literal, Union
+from typing import Any, Final, Literal, TypeVar, Union
 
-__all__ = ["alternatives", "assignable", "brief", "checker", "describe", "either", "element_types", "fits", "strip"]
+__all__ = ["alternatives", "assignable", "brief", "by_annotation", "checker", "describe", "either", "element_types", "fits"]
+__all__ += ["strip"]
 
 Check = Callable[[Any], bool]
+T = TypeVar("T")
 
 # A number serves where a wider one is asked, as in Python itself.
 WIDER: Final[dict[type, tuple[type, ...]]] = {float: (float, int), complex: (complex, float, int)}
@@ -103,24 +105,27 @@ def fits(value: Any, annotation: Any) -> bool:
     return type(value) is annotation or checker(annotation)(value)
 
 
-def checker(annotation: Any) -> Check:
-    """Give the function that tells whether a value agrees with an annotation; made once for each annotation."""
-    try:
-        return _checker(annotation)
-    except TypeError:  # one that does not hash
-        return _make_checker(annotation)
+def by_annotation(make: Callable[[Any], T]) -> Callable[[Any], T]:
+    """Have what is made of an annotation made once for each."""
+    known = functools.lru_cache(maxsize=4096)(make)
 
+    @functools.wraps(make)
+    def find(annotation: Any) -> T:
+        try:
+            return known(annotation)
+        except TypeError:  # one that does not hash
+            return make(annotation)
 
-@functools.lru_cache(maxsize=4096)
-def _checker(annotation: Any) -> Check:
-    return _make_checker(annotation)
+    return find
 
 
 def _anything(value: Any) -> bool:
     return True
 
 
-def _make_checker(annotation: Any) -> Check:
+@by_annotation
+def checker(annotation: Any) -> Check:
+    """Give the function that tells whether a value agrees with an annotation."""
     if type(annotation).__name__ == "TypeAliasType":  # may mention itself: looked at when a value comes
         return lambda value: checker(annotation.__value__)(value)
     annotation = strip(annotation)

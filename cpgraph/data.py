@@ -47,14 +47,15 @@ class Loaded:
 # In
 
 
-def load(source: Any, models: Sequence[type], *, where: str = "data") -> Loaded:
+def load(source: Any, models: Sequence[type]) -> Loaded:
     """Take data in any of the ways they may be given, as records; `DataError` lists every row that does not fit.
 
     A dict of rows by model or its name, a list of records, changes, the path of a YAML or JSON file or of a saved version, or a
     function that gives any of these.
     """
+    where = "data"
     if callable(source) and not isinstance(source, type | Mapping | os.PathLike):
-        where = f"{where} from {getattr(source, '__name__', 'a function')}()"
+        where = f"data from {getattr(source, '__name__', 'a function')}()"
         source = source()
         if hasattr(source, "__await__"):
             getattr(source, "close", int)()
@@ -322,9 +323,9 @@ def save(path: str | os.PathLike[str], records: Mapping[Any, Iterable[Any]], pro
             raise DataError(f"{path}: not everything can be saved as plain data", lost, ANNOTATE)
         pairs = {name: [(row["id"], _row_digest(row)) for row in rows] for name, rows in again.items()}
         digests = {DIGESTS: {name: [list(pair) for pair in of] if json else dict(of) for name, of in pairs.items()}}
-        done = {PROGRESS: plain_value(progress)}
-        last, read = _written(done, path, compact=True)
-        if not _same(read[PROGRESS], progress):
+        done = {} if progress is None else {PROGRESS: plain_value(progress)}
+        last, read = _written(done, path, compact=True) if done else ("", done)
+        if not _same(read.get(PROGRESS), progress):
             raise DataError(f"{path}: what has been done is not plain data", mend="report this: it is no fault of yours.")
         if json:
             text = documents.dump({**tables, **digests, **done}, json=True)

@@ -19,10 +19,10 @@ from typing import Any, Literal
 import attrs
 
 from cpgraph import documents
-from cpgraph.annotations import alternatives, brief, describe, either, element_types, fits, strip
+from cpgraph.annotations import alternatives, brief, by_annotation, describe, either, element_types, fits, strip
 from cpgraph.errors import CpgraphError, DataError, nearest
 from cpgraph.models import field_types, wrong_id
-from cpgraph.scalars import QUOTABLE, QUOTE, SCALARS, Hook, Misfit, choice, enumerated, guess, is_textual, misfit, path, textual
+from cpgraph.scalars import QUOTE, SCALARS, Hook, Misfit, choice, enumerated, guess, is_textual, misfit, path, scalar, textual
 
 __all__ = ["convert", "field_readers", "row_reader"]
 
@@ -94,19 +94,6 @@ def _hook(annotation: Any, field: attrs.Attribute[Any]) -> Hook:
 # Values, by annotation
 
 
-def _find(annotation: Any) -> Hook:
-    """Give what reads values for an annotation; made once for each."""
-    try:
-        return _found(annotation)
-    except TypeError:  # one that does not hash
-        return _make(annotation)
-
-
-@functools.lru_cache(maxsize=4096)
-def _found(annotation: Any) -> Hook:
-    return _make(annotation)
-
-
 @functools.cache
 def _converter() -> Any:
     """Give the converter that builds nested classes, and asks us for everything else."""
@@ -123,8 +110,9 @@ def _as_is(value: Any, _: Any) -> Any:
     return value
 
 
-def _make(annotation: Any) -> Hook:
-    """Choose how values for an annotation are read."""
+@by_annotation
+def _find(annotation: Any) -> Hook:
+    """Give what reads values for an annotation."""
     if type(annotation).__name__ == "TypeAliasType":  # may mention itself
         return lambda value, _: _find(annotation.__value__)(value, _)
     annotation = strip(annotation)
@@ -161,7 +149,7 @@ def _make(annotation: Any) -> Hook:
         return _mapping(annotation, kind)
     if issubclass(kind, abc.Iterable) and kind.__module__ in ("builtins", "collections", "collections.abc"):
         return _many(annotation, kind, args[0] if args else Any)
-    return _instance(kind)
+    return scalar(kind, describe(kind), hint=(object, ", which cannot be written in data"))
 
 
 def _late(annotation: Any) -> Hook:
@@ -170,15 +158,6 @@ def _late(annotation: Any) -> Hook:
         return _find(annotation)
     except RecursionError:
         return lambda value, _: _find(annotation)(value, _)
-
-
-def _instance(kind: type) -> Hook:
-    def read(value: Any, _: Any) -> Any:
-        if isinstance(value, kind):
-            return value
-        raise misfit(describe(kind), value, ", which cannot be written in data")
-
-    return read
 
 
 def _union(annotation: Any, parts: tuple[Any, ...]) -> Hook:
@@ -196,7 +175,7 @@ def _union(annotation: Any, parts: tuple[Any, ...]) -> Hook:
             except Misfit as error:
                 if len(others) == 1 and any(inner for inner, _ in error.problems):
                     raise  # it knows better which part is wrong
-        raise misfit(describe(annotation), value, QUOTE if str in exact and isinstance(value, QUOTABLE) else "")
+        raise misfit(describe(annotation), value, QUOTE[1] if str in exact and isinstance(value, QUOTE[0]) else "")
 
     return read
 

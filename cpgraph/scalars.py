@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import collections.abc as abc
+import contextlib
 import datetime
 import enum
 import functools
@@ -23,7 +24,7 @@ import attrs
 from cpgraph.annotations import brief
 
 __all__ = ["FLOAT", "INT", "SCALARS", "TAG", "TAGGED", "Hook", "Misfit", "choice", "enumerated", "guess", "is_textual"]
-__all__ += ["QUOTABLE", "QUOTE", "misfit", "path", "plain_record", "plain_value", "read_float", "read_int", "textual"]
+__all__ += ["QUOTE", "misfit", "path", "plain_record", "plain_value", "read_float", "read_int", "scalar", "textual"]
 
 Hook = Callable[[Any, Any], Any]
 
@@ -69,11 +70,7 @@ def _read_binary(text: str) -> bytes:
     return base64.b64decode("".join(text.split()), validate=True)
 
 
-def _read_bool(text: str) -> bool:
-    return TRUTH[text]
-
-
-def _read_null(text: str) -> None:
+def _nothing(text: str) -> None:
     return None
 
 
@@ -82,8 +79,8 @@ TAGGED: Final[dict[str, Callable[[str], Any]]] = {
     f"{TAG}str": str,
     f"{TAG}int": read_int,
     f"{TAG}float": read_float,
-    f"{TAG}bool": _read_bool,
-    f"{TAG}null": _read_null,
+    f"{TAG}bool": TRUTH.__getitem__,
+    f"{TAG}null": _nothing,
     f"{TAG}timestamp": _read_time,
     f"{TAG}binary": _read_binary,
 }
@@ -96,12 +93,12 @@ def guess(text: str) -> Callable[[str], Any]:
     [7, 1000.0, '012', False, None]
     """
     if not text:
-        return _read_null
+        return _nothing
     if text[0] not in PLAIN_START:
         return str
     if text in TRUTH:
-        return _read_bool
-    for pattern, reader in ((INT, read_int), (FLOAT, read_float), (TIME, _read_time), (NULL, _read_null)):
+        return TRUTH.__getitem__
+    for pattern, reader in ((INT, read_int), (FLOAT, read_float), (TIME, _read_time), (NULL, _nothing)):
         if pattern.fullmatch(text):
             return reader
     return str
@@ -122,118 +119,55 @@ def misfit(expected: str, value: Any, more: str = "") -> Misfit:
     return Misfit([("", f"expected {expected}, found {'nothing (null)' if value is None else brief(value)}{more}")])
 
 
-QUOTE: Final = ": quote it"
-QUOTABLE: Final = (bool, int, float, datetime.date)
+QUOTE: Final = (bool, int, float, datetime.date), ": quote it"
 
 
-def _str(value: Any, _: Any) -> str:
-    if isinstance(value, str):
-        return value
-    raise misfit("str", value, QUOTE if isinstance(value, QUOTABLE) else "")
+def scalar(kind: Any, expected: str, *ways: tuple[Any, Callable[[Any], Any]], hint: tuple[Any, str] = ((), "")) -> Hook:
+    """Give what leaves a value of its kind as it is, makes one of what the ways are for, and refuses all else.
+
+    `hint`: what to say more where a value of such types is refused.
+    """
+    exact = kind in (int, datetime.date)  # a bool is no int, and a datetime no date
+
+    def read(value: Any, _: Any) -> Any:
+        if type(value) is kind or (not exact and isinstance(value, kind)):
+            return value
+        for given, make in ways:
+            if isinstance(value, given) and not isinstance(value, bool):
+                with contextlib.suppress(ArithmeticError, LookupError, TypeError, ValueError):
+                    return make(value)
+        raise misfit(expected, value, hint[1] if isinstance(value, hint[0]) else "")
+
+    return read
 
 
-def _int(value: Any, _: Any) -> int:
-    if type(value) is int:
-        return value
-    if not isinstance(value, bool):
-        try:
-            return operator.index(value)  # those of numpy too
-        except TypeError:
-            pass
-    raise misfit("int", value)
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
-def _float(value: Any, _: Any) -> float:
-    if isinstance(value, float | int) and not isinstance(value, bool):
-        return value
-    raise misfit("float", value)
-
-
-def _bool(value: Any, _: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    raise misfit("bool (true or false)", value)
-
-
-def _none(value: Any, _: Any) -> None:
-    if value is not None:
-        raise misfit("None", value)
-
-
-def _bytes(value: Any, _: Any) -> bytes:
-    if isinstance(value, bytes):
-        return value
-    if isinstance(value, str):
-        import base64
-
-        try:
-            return base64.b64decode(value, validate=True)
-        except ValueError:
-            pass
-    raise misfit("bytes (as text: base64)", value)
-
-
-def _complex(value: Any, _: Any) -> complex:
-    if isinstance(value, complex):
-        return value
-    try:
-        return complex(_str(value, _)) if isinstance(value, str) else _float(value, _)
-    except (Misfit, ValueError):
-        raise misfit("complex", value) from None
-
-
-def _date(value: Any, _: Any) -> Any:
-    if type(value) is datetime.date:
-        return value
-    return _from_iso(datetime.date, value, "date (as 2024-12-31)")
-
-
-def _datetime(value: Any, _: Any) -> Any:
-    if isinstance(value, datetime.datetime):
-        return value
-    if isinstance(value, datetime.date):
-        return datetime.datetime(value.year, value.month, value.day)
-    return _from_iso(datetime.datetime, value, "datetime (as 2024-12-31 23:59:59)")
-
-
-def _time(value: Any, _: Any) -> Any:
-    if isinstance(value, datetime.time):
-        return value
-    return _from_iso(datetime.time, value, "time (as 23:59:59)")
-
-
-def _from_iso(kind: Any, value: Any, expected: str) -> Any:
-    if isinstance(value, str):
-        try:
-            return kind.fromisoformat(value)
-        except ValueError:
-            pass
-    raise misfit(expected, value)
-
-
-def _timedelta(value: Any, _: Any) -> datetime.timedelta:
-    if isinstance(value, datetime.timedelta):
-        return value
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        try:
-            return datetime.timedelta(seconds=value)
-        except (ArithmeticError, ValueError):
-            pass
-    raise misfit("timedelta (in seconds)", value)
+def _midnight(day: datetime.date) -> datetime.datetime:
+    return datetime.datetime(day.year, day.month, day.day)
 
 
 SCALARS: Final[dict[type, Hook]] = {
-    str: _str,
-    int: _int,
-    float: _float,
-    bool: _bool,
-    bytes: _bytes,
-    complex: _complex,
-    type(None): _none,
-    datetime.date: _date,
-    datetime.datetime: _datetime,
-    datetime.time: _time,
-    datetime.timedelta: _timedelta,
+    str: scalar(str, "str", hint=QUOTE),
+    int: scalar(int, "int", (object, operator.index)),  # those of numpy too
+    float: scalar(float, "float", (int, _as_it_is)),
+    bool: scalar(bool, "bool (true or false)"),
+    bytes: scalar(bytes, "bytes (as text: base64)", (str, _read_binary)),
+    complex: scalar(complex, "complex", (str, complex), (float | int, _as_it_is)),
+    type(None): scalar(type(None), "None"),
+    datetime.date: scalar(datetime.date, "date (as 2024-12-31)", (str, datetime.date.fromisoformat)),
+    datetime.datetime: scalar(
+        datetime.datetime,
+        "datetime (as 2024-12-31 23:59:59)",
+        (datetime.date, _midnight),
+        (str, datetime.datetime.fromisoformat),
+    ),
+    datetime.time: scalar(datetime.time, "time (as 23:59:59)", (str, datetime.time.fromisoformat)),
+    datetime.timedelta: scalar(
+        datetime.timedelta, "timedelta (in seconds)", (int | float, lambda seconds: datetime.timedelta(seconds=seconds))
+    ),
 }
 
 # Classes that are made of, and written as, a text.
@@ -248,32 +182,13 @@ def is_textual(kind: type) -> bool:
 
 
 def textual(kind: Any) -> Hook:
-    numeric = kind.__name__ in ("Decimal", "Fraction")
-
-    def read(value: Any, _: Any) -> Any:
-        if isinstance(value, kind):
-            return value
-        if isinstance(value, str) or (numeric and type(value) is int):
-            try:
-                return kind(value)
-            except (ArithmeticError, LookupError, ValueError):
-                pass
-        raise misfit(f"{kind.__name__} (as text)", value, QUOTE if isinstance(value, float) else "")
-
-    return read
+    made_of = str | int if kind.__name__ in ("Decimal", "Fraction") else str
+    return scalar(kind, f"{kind.__name__} (as text)", (made_of, kind), hint=(float, QUOTE[1]))
 
 
 def path(kind: Any) -> Hook:
     make = pathlib.Path if kind is os.PathLike else kind
-
-    def read(value: Any, _: Any) -> Any:
-        if isinstance(value, kind):
-            return value
-        if isinstance(value, str | os.PathLike):
-            return make(os.fspath(value))
-        raise misfit(f"{kind.__name__} (a path)", value)
-
-    return read
+    return scalar(kind, f"{kind.__name__} (a path)", (str | os.PathLike, lambda value: make(os.fspath(value))))
 
 
 def choice(choices: Iterable[Any], expected: str) -> Hook:
