@@ -175,16 +175,20 @@ def _list(value: list[Any], walk: Walk) -> bytes:
     return b"".join(pieces)
 
 
-def _tuple(value: Iterable[Any], walk: Walk) -> bytes:
-    items = tuple(value)
-    pieces = [_sized(b"t", len(items))]
+def _each(header: bytes, items: Sequence[Any], walk: Walk, label: Callable[[int], str]) -> bytes:
+    pieces = [header]
     try:
         for item in items:
             scalar = _SCALARS.get(type(item))
             pieces.append(scalar(item) if scalar else walk.part(item))
     except _Refused as refused:
-        raise refused.inside(f"[{len(pieces) - 1}]")  # noqa: B904
+        raise refused.inside(label(len(pieces) - 1))  # noqa: B904
     return b"".join(pieces)
+
+
+def _tuple(value: Iterable[Any], walk: Walk) -> bytes:
+    items = tuple(value)
+    return _each(_sized(b"t", len(items)), items, walk, "[{}]".format)
 
 
 def _items(pairs: Iterable[tuple[Any, Any]], walk: Walk, label: Callable[[Any], str]) -> bytes:
@@ -272,14 +276,7 @@ def _record(kind: type, names: Sequence[str]) -> Rule:
             values = take(value)
         except AttributeError as error:
             return walk.refused(value, f"a field has no value: {error}")
-        pieces = [header]
-        try:
-            for item in values:
-                scalar = _SCALARS.get(type(item))
-                pieces.append(scalar(item) if scalar else walk.part(item))
-        except _Refused as refused:
-            raise refused.inside(f".{names[len(pieces) - 1]}")  # noqa: B904
-        return b"".join(pieces)
+        return _each(header, values, walk, lambda place: f".{names[place]}")
 
     return encode
 

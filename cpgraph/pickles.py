@@ -11,7 +11,6 @@ import contextlib
 import copyreg
 import io
 import pickle
-import sys
 from reprlib import recursive_repr
 from types import FunctionType
 from typing import Any, Final
@@ -65,27 +64,12 @@ def dumps(value: Any) -> bytes:
 def loads(blob: bytes) -> Any:
     """Read a value back; raises `Unpicklable` if its classes are not what they were."""
     try:
-        if _main_bytes() in blob or b"__main__" in blob:
-            return _Unpickler(io.BytesIO(blob)).load()
-        return pickle.loads(blob)
+        return _Unpickler(io.BytesIO(blob)).load()
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         mend = "bring back the class it is of, or compute it again (redo=)."
         raise Unpicklable("a stored value cannot be read back", _first_class(blob), error, mend) from error
-
-
-_main: tuple[object, bytes] = (None, b"")
-
-
-def _main_bytes() -> bytes:
-    """Give the bytes by which a pickle names the script's module."""
-    global _main
-    main = sys.modules.get("__main__")
-    if _main[0] is not main:
-        name = main_name().encode()
-        _main = main, pickle.SHORT_BINUNICODE + bytes([len(name)]) + name if len(name) < 256 else name
-    return _main[1]
 
 
 def named(module: str, qualname: str) -> Any:
@@ -192,7 +176,7 @@ class StandIn(metaclass=_Kind):
 class _PlainUnpickler(pickle.Unpickler):
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file)
-        self._made: dict[tuple[str, str], Any] = {}
+        self.made: dict[tuple[str, str], Any] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         if name in PLAIN.get(module, ()):
@@ -216,10 +200,10 @@ class _PlainUnpickler(pickle.Unpickler):
 
     def _stand_in(self, module: str, qualname: str) -> Any:
         key = module, qualname
-        if key not in self._made:
+        if key not in self.made:
             name = qualname.rpartition(".")[2]
-            self._made[key] = _Kind(name, (StandIn,), {"__module__": module, "__qualname__": qualname})
-        return self._made[key]
+            self.made[key] = _Kind(name, (StandIn,), {"__module__": module, "__qualname__": qualname})
+        return self.made[key]
 
 
 def _is_exception(name: str) -> bool:
@@ -246,13 +230,7 @@ def loads_plain(blob: bytes) -> Any:
 
 def _first_class(blob: bytes) -> str:
     """Name the first class a pickle mentions, which is mostly that of the value."""
-    found: list[str] = []
-
-    class Look(_PlainUnpickler):
-        def _stand_in(self, module: str, qualname: str) -> Any:
-            found.append(f"{module}.{qualname}")
-            return super()._stand_in(module, qualname)
-
+    unpickler = _PlainUnpickler(io.BytesIO(blob))
     with contextlib.suppress(Exception):
-        Look(io.BytesIO(blob)).load()
-    return found[0] if found else "unknown"
+        unpickler.load()
+    return next((f"{module}.{name}" for module, name in unpickler.made), "unknown")

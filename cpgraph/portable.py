@@ -9,12 +9,10 @@ from types import CodeType, FunctionType
 from typing import Any, Final
 
 from cpgraph.names import qualified_name, resolve
-from cpgraph.pickles import named
+from cpgraph.pickles import MAINS, PROTOCOL, named
 
 __all__ = ["by_value", "kept_predicate", "predicate_from", "reference"]
 
-MAINS: Final = ("__main__", "__mp_main__")
-PROTOCOL: Final = 5
 NOWHERE: Final = "<code>"
 
 
