@@ -16,7 +16,19 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
-from cpgraph.disk import ANEW, BUSY, ELSEWHERE, PASSING, is_damage, refuse_strange, sync_directory, sync_file, telling, write_new
+from cpgraph.disk import (
+    ANEW,
+    BUSY,
+    ELSEWHERE,
+    PASSING,
+    is_damage,
+    refuse_strange,
+    sync_directory,
+    sync_file,
+    telling,
+    told,
+    write_new,
+)
 from cpgraph.errors import StorageError
 
 __all__ = ["FORMAT", "Database", "checksum", "make", "prefix_of"]
@@ -171,17 +183,20 @@ class Database:
         Where the file is damaged each is asked for by itself, so that a bad page takes no other along.
         """
         rows: list[Any] = []
-        with telling("read", self.path):
+        try:  # for one key, this is paid by every node: so not `telling`
             for start in range(0, len(keys), LENGTHS[-1]):
                 some = keys[start : start + LENGTHS[-1]]
-                length = next(length for length in LENGTHS if len(some) <= length)
-                filled = [*some, *([some[0]] * (length - len(some)))]
+                count = len(some)
+                length = 1 if count == 1 else next(length for length in LENGTHS if count <= length)
+                filled = some if count == length else [*some, *([some[0]] * (length - count))]
                 try:
                     rows += self._fetch(sql.replace("{keys}", MARKS[length]), filled)
                 except sqlite3.DatabaseError as error:
                     if not is_damage(error):
                         raise
                     rows += self._one_by_one(sql.replace("{keys}", MARKS[1]), some, error)
+        except (sqlite3.Error, OSError, ValueError) as error:
+            raise told(error, "read", self.path) from error
         return rows
 
     def _one_by_one(self, sql: str, keys: Sequence[Any], error: sqlite3.DatabaseError) -> list[Any]:

@@ -28,7 +28,7 @@ from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from cpgraph import disk
-from cpgraph.database import PREFIX, Database, prefix_of
+from cpgraph.database import PREFIX, Database
 from cpgraph.directory import Directory
 from cpgraph.disk import Bodies, digest_of, telling
 from cpgraph.errors import StorageError
@@ -93,7 +93,7 @@ class Journal:
         self._lock = self._db.lock
         # What has been added and not committed, and which ids may be given
         self._results: dict[int, Result] = {}
-        self._keys: dict[bytes, list[int]] = {}
+        self._keys: dict[bytes, tuple[int, ...]] = {}
         self._blobs: dict[bytes, bytes] = {}
         self._doubted: set[bytes] = set()  # of bodies that were found damaged: when they are put again, they are written anew
         self._batches: list[tuple[int, int, bytes]] = []
@@ -120,7 +120,7 @@ class Journal:
             ref, value = self.put_blob(value), None
         self._results[id] = key, head, value, ref
         if key is not None:
-            self._keys.setdefault(key, []).append(id)
+            self._keys[key] = (*self._keys[key], id) if key in self._keys else (id,)
         return id
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, list[Row]]:
@@ -355,7 +355,7 @@ class Journal:
     def _write_results(self, db: sqlite3.Connection) -> int:
         rows = [(id, *row, _sum(id, *row)) for id, row in self._results.items()]
         db.executemany("INSERT INTO results VALUES (?, ?, ?, ?, ?, ?)", rows)
-        prefixes = sorted((prefix_of(key), id) for key, ids in self._keys.items() for id in ids)
+        prefixes = sorted([(int.from_bytes(key[:PREFIX]), id) for key, ids in self._keys.items() for id in ids])
         db.executemany("INSERT INTO fresh VALUES (?, ?)", prefixes)
         fresh = self._fresh if self._fresh >= 0 else db.execute("SELECT count(*) FROM fresh").fetchone()[0]
         fresh += len(prefixes)

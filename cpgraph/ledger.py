@@ -60,12 +60,8 @@ class Ledger:
     # When
 
     @property
-    def full(self) -> bool:
-        return self.waiting >= COMMIT_NODES
-
-    @property
     def due(self) -> bool:
-        return bool(self.waiting) and (self.full or time.monotonic() - self._last >= COMMIT_SECONDS)
+        return self.waiting >= COMMIT_NODES or (self.waiting > 0 and time.monotonic() - self._last >= COMMIT_SECONDS)
 
     @property
     def due_at(self) -> float | None:
@@ -80,9 +76,7 @@ class Ledger:
             row = self.journal.put(None, write_head(head), None)
             self.memory[row] = value
             return row
-        row = self.journal.put(key, write_head(head), value.blob_bytes())
-        value.settle()
-        return row
+        return self.journal.put(key, write_head(head), value.blob_bytes())
 
     def keep_failure(self, node: str, step: str, outcome: Outcome, attempts: int, instance: Instance) -> int:
         """Put a failure: kept for the record, never found as a result. An item of which the id does not tell it is kept, too."""

@@ -154,7 +154,7 @@ class Schedule:
                 self.stream.push(item[2], item[3])
             else:
                 self.interrupt()
-            if self.ledger.waiting >= COMMIT_NODES:
+            if self.ledger.waiting >= COMMIT_NODES or not (self.handout.in_flight or self.handout.timers):
                 return True
 
     def _patience(self) -> float | None:
