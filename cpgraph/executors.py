@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import asyncio
     import concurrent.futures
 
-__all__ = ["Executor", "Foreign", "Inline", "Loop", "Processes", "Threads", "open_executor"]
+__all__ = ["Executor", "Foreign", "Inline", "Loop", "Processes", "Threads", "check_executor", "open_executor"]
 
 THREADS: Final = 32
 TASKS: Final = 1_000
@@ -83,7 +83,7 @@ class Inline:
 
     def submit(self, call: Call) -> None:
         outcome = self._awaited(call) if call.target.is_async else perform(call, self._push)
-        if isinstance(outcome.error, KeyboardInterrupt):
+        if outcome.error is not None and isinstance(outcome.error, KeyboardInterrupt):
             raise outcome.error  # nobody can tell it from the user's Ctrl-C (rule F2)
         self._returned.put(outcome)
 
@@ -364,6 +364,7 @@ def open_executor(
     width: how many at once, if not the default of the kind. push: where "inline" hands on what steps push, at once.
     """
     refuse_while_importing()
+    check_executor(spec)
     match spec:
         case "inline":
             return Inline(returned, push)
@@ -373,14 +374,18 @@ def open_executor(
             return Loop(width or TASKS, returned)
         case "processes":
             return Processes(width or _cpus(), returned, targets)
-        case _ if callable(getattr(spec, "submit", None)):
-            return Foreign(spec, width or getattr(spec, "_max_workers", None) or UNKNOWN, returned, targets)
         case _:
-            raise CpgraphError(
-                f"executor={spec!r} is not known",
-                {"known": '"threads", "processes", "inline", or any concurrent.futures.Executor'},
-                "name one of these, or pass an object with submit().",
-            )
+            return Foreign(spec, width or getattr(spec, "_max_workers", None) or UNKNOWN, returned, targets)
+
+
+def check_executor(spec: Any) -> None:
+    """Raise if what is asked for is no executor."""
+    if spec not in ("inline", "threads", "loop", "processes") and not callable(getattr(spec, "submit", None)):
+        raise CpgraphError(
+            f"executor={spec!r} is not known",
+            {"known": '"threads", "processes", "inline", or any concurrent.futures.Executor'},
+            "name one of these, or pass an object with submit().",
+        )
 
 
 def _cpus() -> int:

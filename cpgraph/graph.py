@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from cpgraph.compile import Compiled, compile_graph
+from cpgraph.errors import CpgraphError
 from cpgraph.events import Stream
 from cpgraph.launch import UNSET, Order, launch
 from cpgraph.planning import Plan, Planner
@@ -109,6 +110,10 @@ class Graph:
         planner: Any = None,
     ) -> Order:
         directory = self.dir if dir is UNSET else dir
+        if params is not None and not isinstance(params, Mapping):
+            raise CpgraphError(f"params={params!r} does not say which parameter each value is for", mend='give a dict: {"n": 3}.')
+        if stream is not None and not isinstance(stream, Stream):
+            raise CpgraphError(f"stream={stream!r} is not a stream", mend="make one: stream = cp.Stream().")
         return Order(
             self.compiled,
             data,

@@ -19,10 +19,10 @@ from typing import Any, Final
 import attrs
 
 from cpgraph.compile import Unit
-from cpgraph.errors import Retry
+from cpgraph.errors import CpgraphError, Retry
 from cpgraph.events import NodeStarted, Stream
 from cpgraph.execute import Call, Outcome, Target, failed
-from cpgraph.executors import Executor, open_executor
+from cpgraph.executors import Executor, check_executor, open_executor
 from cpgraph.gates import Rate
 from cpgraph.instances import Instance
 from cpgraph.nodes import Node
@@ -44,6 +44,13 @@ class Settings:
     stop: threading.Event | None = None
     at_once: bool = False
 
+    def __attrs_post_init__(self) -> None:
+        check_executor(self.executor)
+        if self.concurrency is not None and (type(self.concurrency) is not int or self.concurrency < 1):
+            raise CpgraphError(f"concurrency={self.concurrency!r} is not a whole number above 0", mend="give 1 or more.")
+        if self.stop is not None and not callable(getattr(self.stop, "is_set", None)):
+            raise CpgraphError(f"stop={self.stop!r} is not an event", mend="give a threading.Event, and set it to stop the run.")
+
 
 class Lane:
     """An executor with the nodes that are to go to it: those of records that have begun, and the others."""
@@ -54,10 +61,6 @@ class Lane:
         self.first: deque[Node] = deque()
         self.busy = 0
         self.ahead = executor.width if executor.width == 1 else executor.width * (3 if executor.local else 64)
-
-    @property
-    def backlog(self) -> int:
-        return len(self.going) + len(self.first)
 
 
 class Route:
@@ -124,7 +127,10 @@ class Handout:
 
     @property
     def backlog(self) -> int:
-        return sum(lane.backlog for lane in self.lanes.values())
+        count = 0
+        for lane in self.lanes.values():
+            count += len(lane.going) + len(lane.first)
+        return count
 
     def queue(self, node: Node) -> None:
         """Take a node that is to be computed; those of records that have begun come first."""

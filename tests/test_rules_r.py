@@ -664,9 +664,26 @@ def test_r4_redo_takes_steps_names_and_node_ids(tmp_path, verb):
     factor[0] = 5
     assert ran("work[1]") == ["1", "total"]
     assert ran(()) == []
-    for wrong in ("wrok", "wrok[1]", ["work", "nothing"]):
-        with pytest.raises(cp.CpgraphError, match=r"redo.*(wrok|nothing)"):
+    for wrong in ("wrok", "wrok[1]", "work[1", ["work", "nothing"]):
+        with pytest.raises(cp.CpgraphError, match=r"redo.*(wrok|work\[1|nothing)"):
             ran(wrong)
+
+
+@pytest.mark.parametrize("verb", ["run", "resume"])
+def test_r4_arguments_that_cannot_be_are_refused_before_anything_runs(tmp_path, verb):
+    """Each with what is wrong and a mend; no run is begun."""
+    wrong = [
+        {"executor": "thraeds"}, {"executor": 5}, {"concurrency": 0}, {"concurrency": -1}, {"concurrency": "2"}, {"stop": 5},
+        {"stream": "x"}, {"params": [1]}, {"redo": "nothing"},
+    ]  # fmt: skip
+    graph = cp.Graph(cp.pipeline(first, second))
+    graph.run(dir=tmp_path)
+    for arguments in wrong:
+        (name,) = arguments
+        with pytest.raises(cp.CpgraphError, match=name) as error:
+            getattr(graph, verb)(dir=tmp_path, **arguments)
+        assert "Mend:" in str(error.value)
+    assert len(cp.runs(tmp_path)) == 1
 
 
 # R5: cache=False
