@@ -321,7 +321,7 @@ def _wrong(target: Target, what: str, mend: str, **facts: object) -> CpgraphErro
 def _told_apart(target: Target, value: Any) -> tuple[Any, Sequence[Any], str]:
     """Tell the value from the changes; without a value of its own it is None, to be made of the ids."""
     if type(value) is Result:
-        if _is_change(value.value) or _holds_changes(value.value):
+        if _is_change(value.value) or _holds(value.value, _is_change):
             raise _wrong(target, "a result whose value is a change", "write cp.result(value, *changes).")
         return _checked(target, value.value), value.changes, "value"
     if _is_change(value):
@@ -337,7 +337,7 @@ def _told_apart(target: Target, value: Any) -> tuple[Any, Sequence[Any], str]:
                 value=type(odd).__name__,
             )
     else:
-        if _holds_changes(value):
+        if _holds(value, _is_change):
             what = f"changes inside of a {type(value).__name__}"
             raise _wrong(target, what, "return a flat list of changes, or cp.result(value, *changes).")
         return _checked(target, value), (), "value"
@@ -350,12 +350,16 @@ def _told_apart(target: Target, value: Any) -> tuple[Any, Sequence[Any], str]:
     return None, changes, shape
 
 
-def _holds_changes(value: Any, levels: int = 2) -> bool:
-    """Look for changes in plain containers, where they would be lost in silence."""
+def _holds(value: Any, odd: Callable[[Any], bool], levels: int = 2) -> bool:
+    """Look into plain containers for what would be lost in silence there."""
     if type(value) not in _HOLDERS:
         return False
     items = [item for item in (value.values() if type(value) is dict else value) if type(item) not in ATOMIC]
-    return any(_is_change(item) or (levels > 1 and _holds_changes(item, levels - 1)) for item in items)
+    return any(odd(item) or (levels > 1 and _holds(item, odd, levels - 1)) for item in items)
+
+
+def _is_auto(thing: Any) -> bool:
+    return thing is AUTO
 
 
 def _checked(target: Target, value: Any) -> Any:
@@ -365,7 +369,7 @@ def _checked(target: Target, value: Any) -> Any:
         if type(value) is not AsyncGeneratorType:
             value.close()
         raise _wrong(target, unfinished[0], unfinished[1])
-    if value is AUTO:
+    if value is AUTO or _holds(value, _is_auto):
         raise _wrong(target, "an id that is made when the record is committed", AUTO_MEND)
     return value
 
@@ -388,6 +392,9 @@ AUTO_MEND: Final = 'give the record an id of your own, made in the step: f"{id}-
 
 
 def _encoded(change: Any, target: Target) -> tuple[Any, ...]:
+    if not isinstance(change, Create) and change.id is AUTO:
+        verb = type(change).__name__.lower()
+        raise CpgraphError(f"{verb} of {model_name(change.model)}: its id is made at commit", {"step": target.where}, AUTO_MEND)
     match change:
         case Create(record=record, if_exists=if_exists):
             fields = {field.name: getattr(record, field.name) for field in attrs.fields(type(record))}

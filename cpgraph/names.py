@@ -61,10 +61,11 @@ def resolve(module: str, qualname: str) -> Any:
 
     Raises `ImportError` or `AttributeError` as an import statement would.
     """
-    if module in ("__main__", "__mp_main__", main_name()) and "__main__" in sys.modules:
+    path, main = qualname.split("."), sys.modules.get("__main__")
+    if main is not None and module in ("__main__", "__mp_main__", main_name()):
         try:
-            return reduce(getattr, qualname.split("."), sys.modules["__main__"])
+            return reduce(getattr, path, main)
         except AttributeError:
-            if module in ("__main__", "__mp_main__"):
+            if sys.modules.get(module, main) is main:  # to import a script by its other name would run it once more
                 raise
-    return reduce(getattr, qualname.split("."), sys.modules.get(module) or import_module(module))
+    return reduce(getattr, path, sys.modules.get(module) or import_module(module))

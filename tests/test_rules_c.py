@@ -1002,7 +1002,12 @@ def test_c7_in_data_ids_are_made_of_content_with_an_ordinal_among_equals() -> No
     [
         lambda page: cp.create(Made(name="child", ref=page.id)),
         lambda page: cp.update(tag=page.id),
+        lambda page: cp.update(tag=[page.id]),
+        lambda page: cp.update(page, name="other"),
+        lambda page: cp.delete(page),
         lambda page: cp.result(page.id),
+        lambda page: cp.result({"page": [page.id]}),
+        lambda page: [page.id],
         lambda page: page.id,
     ],
 )
@@ -1014,7 +1019,7 @@ def test_c7_auto_is_refused_as_a_value_of_anything_else(change: Any, executor: s
     def make(record: Item) -> Any:
         page = Made(name="page")
         made = change(page)
-        return [cp.create(page), made] if type(made).__name__ in ("Create", "Update") else made
+        return [cp.create(page), made] if type(made).__name__ in ("Create", "Update", "Delete") else made
 
     run = go(cp.pipeline(make, each=Item), data=items(0), executor=executor)
     failure = the_failure(run)

@@ -3,6 +3,8 @@
 import gc
 import io
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
@@ -664,8 +666,6 @@ class Stubborn:
         self.n = n
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        import sys
-
         if sys._getframe(1).f_globals.get("__name__", "").startswith("cpgraph.digest"):
             raise TypeError("not to be digested")
         return Stubborn, (self.n,)
@@ -713,6 +713,28 @@ def test_v5_a_value_that_does_not_pickle_stays_in_memory_for_this_run(executor: 
     later = cp.runs(tmp_path)[-1]
     with pytest.raises(cp.NoValue, match="make"):
         later.value("make")
+
+
+SCRIPT = """
+import cpgraph as cp
+
+print("begins")
+
+def make():
+    class Inner:
+        pass
+
+    return [Inner()]
+
+run = cp.Graph(make).run(dir=None)
+print(run.status, [hint.kind for hint in run.hints])
+"""
+
+
+def test_v5_a_value_of_a_class_made_in_a_step_of_a_script_does_not_run_the_script_again(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["begins", "ok ['not-cached']"], done.stderr
 
 
 @pytest.mark.parametrize("where", ["data", "params", "items"])
