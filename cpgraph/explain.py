@@ -9,6 +9,7 @@ from cpgraph.gates import said
 from cpgraph.nodes import node_id
 from cpgraph.pickles import loads_plain
 from cpgraph.results import Head
+from cpgraph.times import duration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +33,7 @@ def why(run: Any, step: str, key: tuple[Any, ...]) -> str:
     head = line.heads([entry]).get(entry.result)
     if head is None:
         return f"{node} was {entry.ended}; its result is not there any more."
-    made = f"made by run {head.run} at {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(head.started))} in {head.seconds:.3g} s"
+    made = f"made by run {head.run} at {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(head.started))} in {duration(head.seconds)}"
     if entry.ended == "cached":
         fingerprint = run.fingerprint_of(head.run, head.unit)
         mine = line.steps[entry.unit].fingerprint

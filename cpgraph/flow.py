@@ -105,9 +105,9 @@ class Flow:
                 self._start(unit, instance)
         self._run()
 
-    def end(self, unit: Unit, instance: Instance, how: int, reason: str = "") -> None:
+    def end(self, unit: Unit, instance: Instance, how: int, reason: str = "", quiet: bool = False) -> None:
         """Say how a unit ended; what waited for it is started or ends too."""
-        cause = Cause(reason) if reason else NO_CAUSE
+        cause = Cause(reason, (), quiet) if reason else NO_CAUSE
         if self._busy:
             self._stack.append((unit, instance, how, cause))
             return
@@ -141,6 +141,8 @@ class Flow:
             self._dead_start(unit, instance, how, cause)
         if cause.text == PLANNING:
             cause = Cause(unit.name, (), cause.quiet)
+        elif how == PLANNED and unit.kind == STEP:  # whether it runs, and writes, is not known
+            cause = Cause(cause.text)
         waiting = instance.waiting
         if how == OK and instance.marks is None and waiting is not None:  # the same as below, for most nodes
             for edge in unit.out:
@@ -207,7 +209,7 @@ class Flow:
                 return
             mark = CLOSED
         elif how == PLANNED:
-            if cause.quiet and not edge.value and not self._takes(unit, edge.source):
+            if cause.quiet and unit.kind != END and not edge.value and not self._takes(unit, edge.source):
                 return
             mark = PLANNED
         else:
@@ -550,7 +552,7 @@ class Flow:
         pipeline = fan.scope.place.pipeline
         if instance.failed and pipeline is not None and pipeline.on_error == "stop" and not fan.stopped:
             fan.stopped = True
-        cause = Cause()
+        cause = Cause(quiet=True)
         if instance.failed:
             for other in (instance.causes or {}).values():
                 cause = cause.joined(other)

@@ -28,14 +28,19 @@ PLANNED: Final = 5
 
 @attrs.frozen
 class Cause:
-    """Why something ended as it did: in words, and the parts in which failures began."""
+    """Why something ended as it did: in words, and the parts in which failures began.
+
+    `quiet`: what would be computed wrote nothing the last time, so what only waits for it can be looked up.
+    """
 
     text: str = ""
     origins: tuple[Place | None, ...] = ()
+    quiet: bool = False
 
     def joined(self, other: Cause) -> Cause:
         """Give both causes as one, with the words of this."""
-        return Cause(self.text or other.text, tuple(dict.fromkeys((*self.origins, *other.origins))))
+        origins = tuple(dict.fromkeys((*self.origins, *other.origins)))
+        return Cause(self.text or other.text, origins, self.quiet and other.quiet)
 
 
 class World:
@@ -169,7 +174,7 @@ class Fan:
         self.opened = False
         self.stopped = False
         self.failed = False
-        self.cause = Cause()
+        self.cause = Cause(quiet=True)
         self.dead: tuple[int, Cause] | None = None
         self.pending = 0
         self.expected = 0

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Final
 
 import attrs
 
@@ -16,7 +17,7 @@ from cpgraph.journal import Journal, Row, RunRow
 from cpgraph.lines import Line
 from cpgraph.nodes import Kept
 from cpgraph.pickles import loads, loads_plain
-from cpgraph.results import ADOPTED, Taken, maker_of, read_head, write_head
+from cpgraph.results import ADOPTED, Head, Taken, maker_of, read_head, write_head
 from cpgraph.runs import Run, Version
 from cpgraph.saved import read_saved
 from cpgraph.store import State
@@ -39,29 +40,65 @@ class Last:
         """Give the instances in which a node failed, as (scope now, ids)."""
         names = {unit: step.name for unit, step in self.line.steps.items()}
         found = set()
-        for entry in self.line:
-            if entry.ended == "failed" and entry.key and names.get(entry.unit) in compiled.steps:
+        for entry in self.line.failed():
+            if entry.key and names.get(entry.unit) in compiled.steps:
                 unit = compiled.units[compiled.steps[names[entry.unit]]]
                 found.add((unit.scope, entry.key))
         return frozenset(found)
 
-    def of_other_code(self, now: Mapping[str, str], fingerprint_of: Callable[[int, int], str]) -> tuple[int, float]:
-        """Count results of this run that are of other code than now, and the seconds they took."""
-        kept = self.meta["kind"] == "resume"  # else all are of the code that the run had
-        edited = {unit for unit, step in self.line.steps.items() if now.get(step.name, step.fingerprint) != step.fingerprint}
-        if not kept and not edited:
-            return 0, 0.0
-        entries = [entry for entry in self.line if entry.ended in ("computed", "cached") and (kept or entry.unit in edited)]
-        heads = self.line.heads(entries)
-        count, seconds = 0, 0.0
-        for entry in entries:
-            head, step = heads.get(entry.result), self.line.steps.get(entry.unit)
-            if head is None or step is None or step.name not in now:
-                continue
-            if fingerprint_of(head.run, head.unit) != now[step.name]:
-                count += 1
-                seconds += head.seconds
-        return count, seconds
+    def computed_by_run(self, now: Mapping[str, str], fingerprint_of: Callable[[int, int], str]) -> tuple[int, float]:
+        """Count what this run has and `run` will compute, since the code is another now; and about how long that takes.
+
+        What an earlier run made by the code as it is now, of the same inputs, is in the cache.
+        """
+        if self.meta["kind"] != "resume":  # all it has is of the code that it had: nothing has to be read of what is so still
+            was = {step.name: step.fingerprint for step in self.line.steps.values()}
+            now = {name: code for name, code in now.items() if name in was and was[name] != code}
+            if not now:
+                return 0, 0.0
+        lines = [self.line, *(Line.read(self.journal, row.number, row.meta, plain=True) for row in self._before())]
+        edited = self._entries(self.line, now, lambda maker, code: maker != code, fingerprint_of)
+        for line in lines[1:]:
+            if not edited:
+                break
+            for node, (parts, _) in self._entries(line, now, lambda maker, code: maker == code, fingerprint_of, edited).items():
+                if edited[node][0] == parts:
+                    del edited[node]
+        return len(edited), sum(seconds for _, seconds in edited.values())
+
+    def _before(self) -> list[Any]:
+        rows = self.journal.runs(self.row.graph)
+        return [row for row in reversed(rows) if row.number < self.row.number and row.meta is not None][:RUNS_BEFORE]
+
+    def _entries(
+        self,
+        line: Line,
+        now: Mapping[str, str],
+        wanted: Callable[[str, str], bool],
+        fingerprint_of: Callable[[int, int], str],
+        among: Container[tuple[str, tuple[Any, ...]]] | None = None,
+    ) -> dict[tuple[str, tuple[Any, ...]], tuple[bytes, float]]:
+        """Give inputs and seconds of the nodes of a line whose results were made by code that is wanted."""
+        names = {unit: step.name for unit, step in line.steps.items() if step.name in now}
+        nodes = [(names[entry.unit], entry) for entry in line if entry.unit in names and entry.ended in ("computed", "cached")]
+        nodes = [(name, entry) for name, entry in nodes if among is None or (name, entry.key) in among]
+        heads = line.heads([entry for _, entry in nodes])
+        found = {}
+        for name, entry in nodes:
+            head = heads.get(entry.result)
+            if head is not None and wanted(fingerprint_of(head.run, head.unit), now[name]):
+                found[name, entry.key] = (head.parts, self.took(head))
+        return found
+
+    def took(self, head: Head) -> float:
+        """Give about how long a node took among those that its run had side by side."""
+        return head.seconds * self._spreads.get(head.run, 1.0)
+
+    @cached_property
+    def _spreads(self) -> dict[int, float]:
+        """Give for each run how long it took for each second that its nodes took, one after another."""
+        ends = {row.number: loads_plain(row.end_meta) for row in self.journal.runs() if row.end_meta is not None}
+        return {number: end["spread"] for number, end in ends.items() if "spread" in end}
 
 
 def last_run(journal: Journal, graph: str) -> Last | None:
@@ -73,6 +110,9 @@ def last_run(journal: Journal, graph: str) -> Last | None:
         if row.status is not None or len(last.line):
             return last
     return None
+
+
+RUNS_BEFORE: Final = 20  # in which results made by the code as it is now are looked for
 
 
 @attrs.define

@@ -17,6 +17,7 @@ from cpgraph.ledger import Ledger
 from cpgraph.nodes import Node, node_id
 from cpgraph.results import read_head
 from cpgraph.schedule import Schedule
+from cpgraph.times import duration
 
 __all__ = ["Plan", "PlannedStep", "Planner"]
 
@@ -74,7 +75,7 @@ class Plan:
                 )
                 if count
             ]
-            took = f", about {step.seconds:.3g} s" if step.seconds else ""
+            took = f", about {duration(step.seconds)}" if step.seconds else ""
             rows.append(f"    {name:<{width}}  {', '.join(counts) or 'not known yet'}{took}{step.products}")
             for reason, count in sorted(step.reasons.items(), key=lambda entry: -entry[1])[:4]:
                 rows.append(f"    {'':<{width}}    {count:,} × {reason}")
@@ -141,26 +142,27 @@ class Planner(Schedule):
         assert step is not None
         planned = self.steps[step.name]
         planned.computed += 1
-        reason, seconds = self._reason(node)
+        reason, seconds, quiet = self._reason(node)
         planned.seconds += seconds
         planned.reasons[reason] = planned.reasons.get(reason, 0) + 1
-        self.flow.end(node.unit, node.instance, PLANNED, PLANNING)
+        self.flow.end(node.unit, node.instance, PLANNED, PLANNING, quiet)
 
-    def _reason(self, node: Node) -> tuple[str, float]:
+    def _reason(self, node: Node) -> tuple[str, float, bool]:
+        """Say why a node would be computed, how long it took the last time, and whether it wrote nothing then."""
         step = node.unit.step
         assert step is not None
         if self.results.is_redone(node):
-            return "asked for (redo)", 0.0
+            return "asked for (redo)", 0.0, False
         last = self.last
         index = last.line.by_step.get(step.name, {}).get(node.instance.key) if last is not None else None
         if last is None or index is None:
-            return "new: there is no result for it yet", 0.0
+            return "new: there is no result for it yet", 0.0, False
         entry = last.line.entry(index)
         if entry.ended not in ("computed", "cached"):
-            return f"{entry.ended} in run {last.row.number}", 0.0
+            return f"{entry.ended} in run {last.row.number}", 0.0, False
         row = self.journal.rows([entry.result]).get(entry.result)
         if row is None:
-            return "its result is not there any more", 0.0
+            return "its result is not there any more", 0.0, False
         head = read_head(row.head, plain=True)
         reasons = []
         if self.fingerprint_of(head.run, head.unit) != self.results.fingerprints[step.name].digest.hex():
@@ -169,7 +171,7 @@ class Planner(Schedule):
         reasons.extend(compare(mine, node.kept, self.results.inputs_of(head.run, head.unit) or (), head.parts))
         if head.reads is not None and not reasons:
             reasons.append("what it read in the store has another answer")
-        return "; ".join(reasons) or "its result is not in the cache", head.seconds
+        return "; ".join(reasons) or "its result is not in the cache", last.took(head), not (head.changes or step.options.sets)
 
     def _finish(self, node: Node, result: Any, ended: int) -> None:
         step = node.unit.step

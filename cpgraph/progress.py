@@ -17,7 +17,8 @@ from cpgraph.results import ENDINGS
 from cpgraph.runs import Run
 from cpgraph.schedule import Schedule
 from cpgraph.screen import Row, Screen, is_terminal
-from cpgraph.summary import Origin, Outcomes, duration, summary
+from cpgraph.summary import Origin, Outcomes, summary
+from cpgraph.times import duration
 
 __all__ = ["Reporter", "origin_of"]
 

@@ -15,9 +15,10 @@ import attrs
 from cpgraph.events import Hint
 from cpgraph.results import ENDINGS
 from cpgraph.runs import Failure, Run
+from cpgraph.times import duration
 from cpgraph.tracebacks import text_of
 
-__all__ = ["Origin", "Outcomes", "counted", "duration", "last_line", "short_path", "some", "summary"]
+__all__ = ["Origin", "Outcomes", "counted", "last_line", "short_path", "some", "summary"]
 
 MOST_GROUPS: Final = 10
 MOST_HINTS: Final = 20
@@ -201,22 +202,6 @@ def counted(count: int, noun: str) -> str:
     ('1 failure', '1,200 failures')
     """
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
-
-
-def duration(seconds: float) -> str:
-    """Write a time for people.
-
-    >>> duration(0.034), duration(3.21), duration(125), duration(7260)
-    ('0.03 s', '3.2 s', '2 min 5 s', '2 h 1 min')
-    """
-    if seconds < 10:
-        return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600:,} h {whole % 3600 // 60} min"
 
 
 def short_path(place: str) -> str:

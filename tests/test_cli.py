@@ -111,7 +111,7 @@ def test_the_story_from_the_shell(here: Path, command: Command) -> None:
     )
     assert last_line(resumed.stderr) == "cpgraph: ok: 3 computed, 18 cached"
     run = command("run", "orders.py")
-    assert "; 18 results of run 2 are of other code than now (they took" in run.stderr.splitlines()[0]
+    assert "; 18 results of run 2 are of other code and are computed now (about" in run.stderr.splitlines()[0]
     assert "): resume would keep them" in run.stderr.splitlines()[0]
     assert last_line(run.stderr) == "cpgraph: ok: 18 computed, 3 cached"
     again = command("run", "orders.py")
@@ -369,7 +369,7 @@ def test_what_is_wrong_with_a_script(
         (["run", "orders.py", "--set", "digits=many"], "parameter 'digits' does not fit"),
         (
             ["run", "orders.py", "--redo", "prase"],
-            "redo= names 'prase', and there is no such step in 'orders'. Did you mean 'parse'?",
+            "redo= names 'prase', and that is no step or node of 'orders'. Did you mean 'parse'?",
         ),
         (["run", "orders.py", "-j", "0"], "0 is not in the range x>=1"),
         (["run", "orders.py", "--executor", "magic"], "'magic' is not one of"),
