@@ -217,7 +217,7 @@ class _Launch:
             name = part if isinstance(part, str) else step_name(part)
             if name.split("[", 1)[0] not in steps or ("[" in name and not name.endswith("]")):
                 raise CpgraphError(
-                    f"redo= names {name!r}, and there is no such step in {self.compiled.name!r}.{nearest(name, steps)}",
+                    f"redo= names {name!r}, and that is no step or node of {self.compiled.name!r}.{nearest(name, steps)}",
                     mend="name a step, or a node such as parse[7].",
                 )
             wanted.add(name)
