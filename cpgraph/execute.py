@@ -16,12 +16,12 @@ from typing import Any, Final, NamedTuple
 
 import attrs
 
-from cpgraph.classes import UsersClasses
 from cpgraph.contents import as_data, content_if_any, files_in, met
 from cpgraph.copies import ATOMIC, duplicate, immutable, isolated
 from cpgraph.digest import Undigestible, Unreadable, digest
 from cpgraph.errors import CpgraphError, StorageError
 from cpgraph.events import ABSENT, Stream
+from cpgraph.fingerprint import UsersClasses
 from cpgraph.models import AUTO, Create, Delete, Result, Update, model_name
 from cpgraph.pickles import dumps, loads
 from cpgraph.store import Store
@@ -40,7 +40,7 @@ class Value:
 
     `digest` is None for what has none (`undigestible` says why); `problem` says why it does not pickle, or nothing. `has_files`:
     it is or holds Files, whose content counts in the digest, and is not in the bytes. `classes`: the user's classes of what
-    is in it, as module:name; their code is not in the digest (see `classes.Classes`).
+    is in it, as module:name; their code is not in the digest (see `fingerprint.Classes`).
     """
 
     __slots__ = ("_fetch", "blob", "classes", "digest", "has_files", "plain", "problem", "undigestible")

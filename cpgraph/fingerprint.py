@@ -8,18 +8,19 @@ library counts by its version.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from types import FunctionType
 from typing import Any, Final
 
 import attrs
 
-from cpgraph.digest import digest, digest_many
+from cpgraph.digest import Walk, digest, digest_many
 from cpgraph.items import Hint, Item, Part, finish, reached
 from cpgraph.kinds import KINDS
-from cpgraph.names import qualified_name
+from cpgraph.names import qualified_name, resolve
 from cpgraph.reach import Content, Walker, is_users
 
-__all__ = ["Fingerprint", "Fingerprinter", "Hint", "Part"]
+__all__ = ["Classes", "Fingerprint", "Fingerprinter", "Hint", "Part", "UsersClasses"]
 
 FORM: Final = b"cpgraph fingerprint 1"  # the version of the form: another one makes other keys
 
@@ -96,3 +97,59 @@ class Fingerprinter:
         self._walker.build()
         finish(mention.needs)
         return next(iter(mention.needs)).digest
+
+
+# The code of the classes of values. A value's digest says what is in it, and its classes by name. What those classes do is taken
+# as it is when a run begins, and counts beside the digest where the value is an input; so an edit of a method reaches also those
+# who are given instances by steps that need not run again.
+
+PLAIN: Final = frozenset({list, dict, tuple, set, frozenset, bytearray, range})
+
+_is_users: Final = lru_cache(maxsize=4096)(is_users)
+
+
+class UsersClasses(Walk):
+    """Digests a value, and notes the user's classes of what is in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kinds: set[type] = set()
+
+    def special(self, value: Any) -> bytes | None:
+        kind = type(value)
+        if kind not in PLAIN:
+            self._kinds.add(kind)
+        return None
+
+    def names(self) -> tuple[str, ...]:
+        """Give the classes met that are the user's, as module:name."""
+        return tuple(sorted(qualified_name(kind) for kind in self._kinds if _is_users(kind)))
+
+
+class Classes:
+    """The code of the user's classes, as of the beginning of one run."""
+
+    def __init__(self, fingerprinter: Fingerprinter) -> None:
+        self._fingerprinter = fingerprinter
+        self._known: dict[str, bytes] = {}
+
+    def with_code(self, address: bytes, names: tuple[str, ...]) -> bytes:
+        """Give the digest of a value together with the code of the classes in it."""
+        return digest_many([address, *map(self._code, names)]) if names else address
+
+    def of(self, item: Any) -> tuple[str, ...]:
+        """Give the user's classes of what is in a value."""
+        walk = UsersClasses()
+        try:
+            walk.encode(item)
+        except Exception:  # what cannot be digested is told elsewhere
+            return ()
+        return walk.names()
+
+    def _code(self, name: str) -> bytes:
+        if name not in self._known:
+            try:
+                self._known[name] = self._fingerprinter.class_digest(resolve(*name.split(":", 1))) or b""
+            except (ImportError, AttributeError):  # made inside a function: then its maker's code counts
+                self._known[name] = b""
+        return self._known[name]

@@ -7,13 +7,13 @@ from typing import Any
 
 import attrs
 
-from cpgraph.classes import Classes
 from cpgraph.compile import Compiled, Unit
 from cpgraph.contents import as_data, looked_up, met
 from cpgraph.copies import ATOMIC, isolated
 from cpgraph.digest import dict_digest, digest, list_digest
 from cpgraph.execute import STREAM, Joined
 from cpgraph.fanout import items_of
+from cpgraph.fingerprint import Classes
 from cpgraph.instances import Asker, Fan, Instance, World
 from cpgraph.models import Files
 from cpgraph.nodes import node_id

@@ -14,13 +14,12 @@ from typing import Any, Final
 import attrs
 
 from cpgraph import data as records_data
-from cpgraph.classes import Classes
 from cpgraph.compile import STEP, Compiled, Unit
 from cpgraph.contents import looked_up
 from cpgraph.errors import CpgraphError, StorageError, nearest
 from cpgraph.events import Damaged, Hint, RunEnded, RunStarted, Stream
 from cpgraph.execute import Target
-from cpgraph.fingerprint import Fingerprint, Fingerprinter
+from cpgraph.fingerprint import Classes, Fingerprint, Fingerprinter
 from cpgraph.inputs import Inputs, Parameter
 from cpgraph.instances import World
 from cpgraph.journal import Journal, RunRow

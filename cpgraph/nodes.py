@@ -8,12 +8,11 @@ from typing import Any
 
 import attrs
 
-from cpgraph.classes import Classes
 from cpgraph.compile import Unit
 from cpgraph.digest import Undigestible, dict_digest, digest, list_digest
 from cpgraph.execute import Joined, Value
 from cpgraph.fanout import Again
-from cpgraph.fingerprint import Fingerprint
+from cpgraph.fingerprint import Classes, Fingerprint
 from cpgraph.instances import Asker, Instance, World
 from cpgraph.journal import Journal, Row
 from cpgraph.results import DEFAULT_PART, PART, Head, read_head

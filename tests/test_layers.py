@@ -23,7 +23,7 @@ ROWS = [
     ["steps", "pipelines"],  # declare
     ["resolve", "compile"],  # compile
     [  # remember
-        "packages", "code", "sources", "items", "reach", "functions", "kinds", "fingerprint", "classes", "disk", "locks",
+        "packages", "code", "sources", "items", "reach", "functions", "kinds", "fingerprint", "disk", "locks",
         "database", "directory", "upkeep", "runlog", "journal", "results",
     ],
     [  # do
