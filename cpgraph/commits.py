@@ -199,6 +199,7 @@ def _create(world: World, asker: Asker, effect: Effect, row: Row | None, commit:
                     applied.kept.append((table.name, effect.id))
                 else:
                     _meet(applied, row, "id", asker, other)
+        table.shared = True
         row.rank = min(row.rank, rank) if row.base is None else row.rank
         applied.created.append(row)
         if gone:

@@ -16,7 +16,7 @@ from cpgraph.instances import BLOCKED, CLOSED, FAILED, OK, PLANNED, Asker, Cause
 from cpgraph.nodes import node_id
 from cpgraph.ranks import Rank
 from cpgraph.resolve import Binding
-from cpgraph.store import Row, Snapshot, State, Write, created_rank
+from cpgraph.store import Row, Snapshot, State, Write
 
 __all__ = ["Decide", "Flow"]
 
@@ -440,9 +440,9 @@ class Flow:
                 if not self.decide.selects(fan, made):
                     return
             except Exception as error:
-                self._add_failed(fan, self._add(fan, row.id, created_rank(write), row=row, home=home), error)
+                self._add_failed(fan, self._add(fan, row.id, row.rank, row=row, home=home), error)
                 return
-            instance = self._add(fan, row.id, created_rank(write), row=row, home=home)
+            instance = self._add(fan, row.id, row.rank, row=row, home=home)
             if home is None:
                 fan.expected += 1
             else:

@@ -239,6 +239,9 @@ class Inputs:
                 if view.state(inner.row) is None:
                     continue
             found.append(inner)
+        if fan.shared:
+            rank = (view or asker.view()).rank
+            found.sort(key=lambda inner: rank(inner.row) if inner.row is not None else inner.rank)
         return found
 
     def missing(self, unit: Unit, instance: Instance, binding: Binding) -> tuple[int, int]:

@@ -89,7 +89,7 @@ class Instance:
 
     __slots__ = (
         "begun", "causes", "chain", "ended", "failed", "fan", "fans", "generation", "handed", "home", "item", "item_digest", "key", "marks",
-        "parent", "rank", "remaining", "row", "scope", "started", "values", "waiting", "world", "written",
+        "parent", "place", "remaining", "row", "scope", "started", "values", "waiting", "world", "written",
     )  # fmt: skip
 
     def __init__(self, world: World, scope: Scope, parent: Instance | None, key: tuple[Any, ...], rank: Rank) -> None:
@@ -98,7 +98,7 @@ class Instance:
         self.parent = parent
         self.chain: tuple[Instance, ...] = (*parent.chain, self) if parent is not None else ()
         self.key = key
-        self.rank = rank
+        self.place = rank
         self.generation: int = max(rank.generation, parent.generation) if parent is not None else 0
         self.row: Row | None = None
         self.item: Any = None
@@ -123,6 +123,11 @@ class Instance:
         """Where its `each` starts in graph order (see `ranks.Spot`)."""
         start = self.scope.place.start
         return start if start is not None else -1
+
+    @property
+    def rank(self) -> Rank:
+        """The rank of its record, which a further creator may lower, or of its item."""
+        return self.row.rank if self.row is not None else self.place
 
     def around(self, level: int) -> Instance:
         """Give the instance at a level that this one is in; level 0 is outside of every `each`."""
@@ -187,10 +192,16 @@ class Fan:
 
     def ordered(self) -> list[Instance]:
         """Give the instances in record or item order."""
-        if not self.sorted:
+        if not self.sorted or self.shared:
             self.instances.sort(key=lambda instance: instance.rank)
             self.sorted = True
         return self.instances
+
+    @property
+    def shared(self) -> bool:
+        """Tell whether a record of its model has several creators, so that its rank may move."""
+        model = self.scope.model
+        return model is not None and self.instance.world.records.table(model).shared
 
 
 class Asker:

@@ -89,13 +89,19 @@ class Change:
 class _Spot:
     """An instance as far as order is concerned (see `ranks.Spot`)."""
 
-    __slots__ = ("chain", "generation", "position", "rank")
+    __slots__ = ("chain", "generation", "place", "position", "row")
 
-    def __init__(self, position: int, rank: Rank, chain: tuple[Any, ...], generation: int) -> None:
+    def __init__(self, position: int, rank: Rank, row: Row | None, chain: tuple[Any, ...], generation: int) -> None:
         self.position = position
-        self.rank = rank
+        self.place = rank
+        self.row = row
         self.chain = (*chain, self)
-        self.generation = max(generation, rank.generation)
+        self.generation = max(generation, self.rank.generation)
+
+    @property
+    def rank(self) -> Rank:
+        """The rank of its record, which a further creator may lower, or of its item."""
+        return self.row.rank if self.row is not None else self.place
 
 
 class Line:
@@ -357,10 +363,8 @@ class Line:
             if about not in spots:
                 meta = self.scopes[scope]
                 rank = Rank(items[level] or 0) if level < len(items) else Rank(0)
-                if meta.model is not None:
-                    row = self._replaying.table(meta.model).rows.get(entry.key[level])
-                    rank = row.rank if row is not None else rank
-                spots[about] = _Spot(meta.position, rank, chain, generation)
+                row = self._replaying.table(meta.model).rows.get(entry.key[level]) if meta.model is not None else None
+                spots[about] = _Spot(meta.position, rank, row, chain, generation)
             spot = spots[about]
             chain, generation = spot.chain, spot.generation
         return chain, generation

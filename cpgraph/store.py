@@ -99,9 +99,9 @@ class Row:
 
 
 class Table:
-    """All rows of one model; `changed` is the number of the last commit that wrote to it."""
+    """All rows of one model. changed: the last commit that wrote to it; shared: a record of it has several creators."""
 
-    __slots__ = ("build", "changed", "created", "deletes", "model", "name", "rows")
+    __slots__ = ("build", "changed", "created", "deletes", "model", "name", "rows", "shared")
 
     def __init__(self, name: str, model: type | None) -> None:
         self.name = name
@@ -110,6 +110,7 @@ class Table:
         self.created: list[Row] = []
         self.changed = 0
         self.deletes = False
+        self.shared = False
         self.build = _builder(model) if model is not None else None
 
     def make(self, fields: Mapping[str, Any]) -> Any:
@@ -186,7 +187,7 @@ class View:
         self.own = own
 
     def state(self, row: Row) -> State | None:
-        writes = row.writes
+        writes = row.writes[:]  # what does not move: the loop appends while threads read
         if not writes:
             return row.base
         sees = self.sees
@@ -225,18 +226,19 @@ class View:
             if row.base is not None:
                 yield row, state
             else:
-                created.append((self._rank(row), row, state))
+                created.append((self.rank(row), row, state))
         created.sort(key=lambda entry: rank_key(entry[0]))
         for _, row, state in created:
             yield row, state
 
-    def _rank(self, row: Row) -> Rank:
-        """Give the rank of a created record: of several creators those that are seen count (rule C6)."""
+    def rank(self, row: Row) -> Rank:
+        """Give the rank of a record: of several creators those that are seen count (rule C6)."""
+        rank = row.rank  # before it is asked whether there are several: the loop lowers it while threads read
+        if row.base is not None or not row.table.shared:
+            return rank
         creates = [write for write in row.writes if write.kind == "create"]
-        if len(creates) < 2 or creates[0].instance is None:
-            return row.rank
-        seen = [created_rank(write) for write in creates if self.sees(write)]
-        return min(seen) if seen else row.rank
+        seen = [created_rank(write) for write in creates if write.instance is not None and self.sees(write)]
+        return min(seen) if seen else rank
 
 
 def created_rank(write: Write) -> Rank:
@@ -375,7 +377,7 @@ class Overlay:
             return merged
         merged.update(extra)
         rows = table.rows
-        return dict(sorted(merged.items(), key=lambda entry: rank_key(rows[entry[0]].rank)))
+        return dict(sorted(merged.items(), key=lambda entry: rank_key(self.view.rank(rows[entry[0]]))))
 
     def remember(self, query: Query, answer: Callable[[], Any]) -> Any:
         return answer() if self.other.get(query[1]) else self.base.remember(query, answer)
