@@ -12,7 +12,9 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from threading import Thread
 from time import monotonic
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Generic, TypeVar
+
+import attrs
 
 from cpgraph.errors import CpgraphError
 from cpgraph.execute import Call, Outcome, perform
@@ -31,15 +33,15 @@ def pusher(returned: Returned) -> Callable[[int, str, Any], None]:
     return push
 
 
+@attrs.define(eq=False)
 class Seat:
     """One thread of a crew; `done` counts the calls it has ended."""
 
-    def __init__(self) -> None:
-        self.thread: Thread | None = None
-        self.done = 0
-        self.call: Call | None = None
-        self.since = 0.0
-        self.left = False
+    thread: Thread | None = None
+    done: int = 0
+    call: Call | None = None
+    since: float = 0.0
+    left: bool = False
 
 
 S = TypeVar("S", bound=Seat)
@@ -47,8 +49,6 @@ S = TypeVar("S", bound=Seat)
 
 class Crew(Generic[S]):
     """Members with one queue of calls; see `executors.Executor` for what the methods are for."""
-
-    member: Final = "thread"
 
     def __init__(self, width: int, returned: Returned, seat: Callable[[], S]) -> None:
         self.width = width

@@ -35,6 +35,7 @@ Push = Callable[[int, str, Any], None]
 STREAM: Final = type("StreamMarker", (), {"__repr__": lambda self: "STREAM", "__reduce__": lambda self: "STREAM"})()
 
 
+@attrs.define(eq=False, repr=False, weakref_slot=False)
 class Value:
     """A step's value in flight: its digest, and its bytes or the object itself.
 
@@ -43,35 +44,21 @@ class Value:
     is in it, as module:name; their code is not in the digest (see `fingerprint.Classes`).
     """
 
-    __slots__ = ("_fetch", "blob", "classes", "digest", "has_files", "plain", "problem", "undigestible")
-
-    def __init__(
-        self,
-        digest: bytes | None,
-        blob: bytes | None = None,
-        plain: Any = ABSENT,
-        problem: str = "",
-        undigestible: str = "",
-        has_files: bool = False,
-        classes: tuple[str, ...] = (),
-    ) -> None:
-        self.digest = digest
-        self.classes = classes
-        self.blob = blob
-        self.plain = plain
-        self.problem = problem
-        self.undigestible = undigestible
-        self.has_files = has_files
-        self._fetch: Callable[[], bytes] | None = None
+    digest: bytes | None
+    blob: bytes | None = None
+    plain: Any = ABSENT
+    problem: str = ""
+    undigestible: str = ""
+    has_files: bool = False
+    classes: tuple[str, ...] = ()
+    _fetch: Callable[[], bytes] | None = None
 
     @classmethod
     def stored(
         cls, digest: bytes | None, fetch: Callable[[], bytes], has_files: bool = False, classes: tuple[str, ...] = ()
     ) -> Value:
         """Make a value whose bytes are fetched when they are first asked for, in whatever thread that is."""
-        value = cls(digest, has_files=has_files, classes=classes)
-        value._fetch = fetch
-        return value
+        return cls(digest, has_files=has_files, classes=classes, fetch=fetch)
 
     def load(self) -> Any:
         """Give the object: a fresh copy each time, if it can be mutated."""

@@ -22,9 +22,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from cpgraph.crews import Returned, Threads, pusher
 from cpgraph.errors import CpgraphError
 from cpgraph.execute import Call, Outcome, Target, perform, perform_async
-from cpgraph.parcels import unpack_outcome
 from cpgraph.processes import Processes
-from cpgraph.shipments import Cargo, Shipment, refuse_while_importing, run_shipment
+from cpgraph.shipments import Cargo, Shipment, refuse_while_importing, run_shipment, unpack_outcome
 from cpgraph.tracebacks import text_of
 
 if TYPE_CHECKING:

@@ -19,11 +19,12 @@ from threading import Lock
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Final
 
+import attrs
+
 from cpgraph.crews import Crew, Returned, Seat
 from cpgraph.errors import CpgraphError
 from cpgraph.execute import Call, Outcome, Target
-from cpgraph.parcels import pack_call, unpack_outcome, unpack_payload
-from cpgraph.shipments import Cargo
+from cpgraph.shipments import Cargo, pack_call, unpack_outcome, unpack_payload
 from cpgraph.tracebacks import text_of
 from cpgraph.workers import serve
 
@@ -39,16 +40,15 @@ SLOW: Final = 0.050  # seconds after which calls that went together are taken ap
 ENDING: Final = 5.0  # seconds a worker has to end in
 
 
+@attrs.define(eq=False)
 class _Hands(Seat):
     """A worker as its thread here has it: the process, the line to it, and the calls in its hands."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.process: SpawnProcess | None = None
-        self.link: Connection[Any, Any] | None = None
-        self.calls: dict[int, Call] = {}
-        self.cargoes = 0
-        self.killed = False
+    process: SpawnProcess | None = None
+    link: Connection[Any, Any] | None = None
+    calls: dict[int, Call] = attrs.field(factory=dict)
+    cargoes: int = 0
+    killed: bool = False
 
 
 _starting: Final = Lock()  # multiprocessing keeps its processes in a set that is not made for threads
@@ -157,11 +157,10 @@ class Processes(Crew[_Hands]):
         items = []
         for call in calls:
             if call.token in self._dropped:
-                self._forget(hands, call)
+                self._put(hands, call, None)
                 continue
             try:
-                cargo = self._cargo(call.target)
-                blob = pack_call(call)
+                cargo, blob = self._cargo(call.target), pack_call(call)
             except Exception as error:
                 self._put(hands, call, Outcome(call.token, error, text_of(error)))
                 continue
@@ -175,9 +174,11 @@ class Processes(Crew[_Hands]):
             self._tell(hands, "calls", [*new, *items])
 
     def _cargo(self, target: Target) -> int:
-        if not any(id(target) in cargo.places for cargo in self._cargoes):
-            self._cargoes.append(Cargo([target]))
-        return next(number for number, cargo in enumerate(self._cargoes) if id(target) in cargo.places)
+        for number, cargo in enumerate(self._cargoes):
+            if id(target) in cargo.places:
+                return number
+        self._cargoes.append(Cargo([target]))
+        return len(self._cargoes) - 1
 
     def _tell(self, hands: _Hands, *message: Any) -> None:
         hands.link.send_bytes(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))  # type: ignore[union-attr]
@@ -208,16 +209,13 @@ class Processes(Crew[_Hands]):
                 self._seconds[id(call.target)] = SLOW
         return kind != "back"
 
-    def _put(self, hands: _Hands, call: Call, outcome: Outcome) -> None:
+    def _put(self, hands: _Hands, call: Call, outcome: Outcome | None) -> None:
+        """Hand back what a call came to, unless it was given up."""
         hands.done += 1
         if call.token in self._dropped:
             self._dropped.discard(call.token)
         else:
             self._returned.put(outcome)
-
-    def _forget(self, hands: _Hands, call: Call) -> None:
-        self._dropped.discard(call.token)
-        hands.done += 1
 
     # Life and death of a worker
 

@@ -1,4 +1,7 @@
-"""How a call gets into another process, and what it came to back.
+"""How a call gets into another process, and what it came to back, as bytes.
+
+Values travel by pickle, and by value together with their code where that fails. An error that does not pickle is rebuilt from
+its type, text and attributes (rule F2).
 
 Code travels by reference where the other side finds the same code by it, the script included (rule K1), and is then compared
 there before it is first called: people edit while a run goes on (rule K2). What has no name to be found by (functions
@@ -18,16 +21,130 @@ from typing import Any, Final, NamedTuple
 import attrs
 
 from cpgraph.errors import CpgraphError
+from cpgraph.events import ABSENT
 from cpgraph.execute import Call, Outcome, Push, Target, perform
 from cpgraph.fingerprint import Fingerprinter, Part
 from cpgraph.names import main_name, qualified_name, resolve
-from cpgraph.parcels import by_value, pack_call, pack_outcome, pack_payload, reference
-from cpgraph.pickles import loads
+from cpgraph.pickles import PROTOCOL, dumps, loads
+from cpgraph.portable import by_value, reference
 from cpgraph.tracebacks import text_of
 
-__all__ = ["Cargo", "Opened", "Shipment", "refuse_while_importing", "run_shipment"]
+__all__ = ["Cargo", "Opened", "Shipment", "pack_call", "pack_outcome", "pack_payload", "refuse_while_importing", "run_shipment"]
+__all__ += ["unpack_outcome", "unpack_payload"]
 
-PROTOCOL: Final = 5
+
+# As bytes
+
+
+def _either(thing: Any) -> bytes:
+    try:
+        return dumps(thing)
+    except Exception:
+        return by_value(thing)
+
+
+def pack_call(call: Call) -> bytes:
+    """Give what a call asks for as bytes; raises a `CpgraphError` that names the input that cannot be sent."""
+    try:
+        return _either((call.args, call.own))
+    except Exception as error:
+        target = call.target
+        for name, given in zip((*target.positional, *target.keywords), call.args, strict=False):
+            try:
+                by_value(given)
+            except Exception as reason:
+                raise CpgraphError(
+                    f"what step {target.name!r} asks for as {name!r} cannot be sent to another process",
+                    {"step": target.where, "error": text_of(reason)},
+                    'give it something that pickles, or use executor="threads".',
+                ) from reason
+        raise CpgraphError(
+            f"the record of step {target.name!r} cannot be sent to another process",
+            {"step": target.where, "error": text_of(error)},
+            'use executor="threads".',
+        ) from error
+
+
+def pack_payload(payload: Any) -> bytes:
+    """Give what a step pushes as bytes; raises, in the step, if it cannot be sent."""
+    try:
+        return b"" if payload is ABSENT else _either(payload)
+    except Exception as error:
+        raise CpgraphError(
+            f"a {type(payload).__name__} cannot be pushed from another process",
+            {"error": text_of(error)},
+            "push what it is made of: numbers, text, lists, dicts.",
+        ) from error
+
+
+def unpack_payload(blob: bytes) -> Any:
+    return loads(blob) if blob else ABSENT
+
+
+def pack_outcome(outcome: Outcome) -> bytes:
+    """Give an outcome as bytes; what cannot be sent makes it a failure."""
+    error = outcome.error and _pack_error(outcome.error)
+    try:
+        return _either((error, *outcome._replace(error=None)))
+    except Exception as reason:
+        problem = CpgraphError(
+            "what the step returned cannot be sent back from its process",
+            {"error": text_of(reason)},
+            'return what it was made of, or use executor="threads".',
+        )
+        failure = outcome._replace(value=None, changes=(), hints=(), pushes=(), reads=None, traceback=str(problem), shape="value")
+        return dumps((_pack_error(problem), *failure._replace(error=None)))
+
+
+def unpack_outcome(blob: bytes) -> Outcome:
+    """Take an outcome from bytes; what cannot be read here makes it a failure, of a token that is below 0."""
+    error, *rest = loads(blob)
+    outcome = Outcome(*rest)
+    pushes = tuple((kind, unpack_payload(payload)) for kind, payload in outcome.pushes)
+    return outcome._replace(error=error and _unpack_error(error), pushes=pushes)
+
+
+def _pack_error(error: BaseException) -> tuple[Any, ...]:
+    try:
+        blob = dumps(error)
+        back = loads(blob)
+        if type(back) is type(error) and text_of(back) == text_of(error):
+            return (blob,)
+    except BaseException:  # its own code may do anything
+        pass
+    kind = type(error)
+    base = next(where for other in kind.__mro__ if (where := reference(other)))
+    state = {}
+    for name, value in getattr(error, "__dict__", {}).items():
+        try:
+            state[name] = dumps(value)
+        except Exception:
+            continue
+    try:
+        text = str(error)
+    except BaseException:
+        text = ""
+    return base, base == reference(kind), (kind.__name__, kind.__qualname__, kind.__module__), text, state
+
+
+def _unpack_error(packed: tuple[Any, ...]) -> BaseException:
+    if len(packed) == 1:
+        error: BaseException = loads(packed[0])
+        return error
+    base, exact, (name, qualname, module), text, state = packed
+    body = {"__module__": module, "__qualname__": qualname, "__str__": lambda self: text}
+    parent = resolve(*base)
+    for other in ([parent] if exact else []) + [None, Exception]:
+        try:
+            kind: Any = other if other is parent else type(name, (other or parent,), body)
+            error = kind.__new__(kind)
+            error.args = (text,)
+            error.__dict__.update({key: loads(blob) for key, blob in state.items()})
+            if str(error) == text:
+                return error
+        except Exception:  # it cannot be made without what it was made of
+            continue
+    return Exception(f"{name}: {text}")
 
 
 # Where code is found
@@ -233,13 +350,13 @@ def _refused(token: int, error: CpgraphError) -> Outcome:
 # For executors that take anything
 
 
+@attrs.frozen
 class Shipment:
     """A call for any executor: one that runs it in this process calls the function as it is, one that pickles it sends it."""
 
-    def __init__(self, call: Call, cargo: Cargo, push: Push) -> None:
-        self.call = call
-        self.cargo = cargo
-        self.push = push
+    call: Call
+    cargo: Cargo
+    push: Push
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Arrived, (self.call.token, self.cargo.blob, self.cargo.places[id(self.call.target)], pack_call(self.call))
@@ -248,14 +365,14 @@ class Shipment:
         return perform(self.call, self.push)
 
 
+@attrs.frozen
 class Arrived:
     """A shipment in another process."""
 
-    def __init__(self, token: int, cargo: bytes, place: int, blob: bytes) -> None:
-        self.token = token
-        self.cargo = cargo
-        self.place = place
-        self.blob = blob
+    token: int
+    cargo: bytes
+    place: int
+    blob: bytes
 
     def run(self) -> Outcome | bytes:
         pushes: list[tuple[str, bytes]] = []

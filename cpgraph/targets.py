@@ -19,7 +19,7 @@ from types import CodeType, ModuleType
 from cpgraph.errors import CpgraphError, nearest
 from cpgraph.graph import Graph
 from cpgraph.launch import importing
-from cpgraph.tracebacks import HERE, text_of, told
+from cpgraph.tracebacks import text_of, told
 
 __all__ = ["TargetError", "find_graph"]
 
@@ -147,10 +147,6 @@ def _importing(path: str, shown: str) -> Iterator[None]:
 
 
 def _refused(shown: str, error: Exception) -> TargetError:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith((HERE, "<frozen ")):
-        trace = trace.tb_next
-    error.__traceback__ = trace
     text, place = told(error)
     if isinstance(error, SyntaxError) and error.filename:
         place = f"{error.filename}:{error.lineno}"

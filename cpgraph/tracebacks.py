@@ -13,14 +13,14 @@ HERE: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
 def told(error: BaseException) -> tuple[str, str]:
-    """Give the traceback as text, without the frames of this library above the user's, and file:line of the user's deepest frame.
+    """Give the traceback as text, without what is above the user's frames, and file:line of the deepest of these.
 
     The error keeps its traceback without those frames, too.
     """
     import traceback
 
     trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(HERE):
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith((HERE, "<frozen ")):
         trace = trace.tb_next
     error.__traceback__ = trace
     try:

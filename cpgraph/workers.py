@@ -15,8 +15,7 @@ from threading import Lock, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from cpgraph.parcels import pack_outcome, pack_payload
-from cpgraph.shipments import Opened
+from cpgraph.shipments import Opened, pack_outcome, pack_payload
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection

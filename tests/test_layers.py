@@ -27,7 +27,7 @@ ROWS = [
         "database", "directory", "upkeep", "runlog", "journal", "results",
     ],
     [  # do
-        "tracebacks", "execute", "crews", "parcels", "shipments", "workers", "processes", "executors", "instances", "fanout",
+        "tracebacks", "execute", "crews", "shipments", "workers", "processes", "executors", "instances", "fanout",
         "commits", "nodes", "conflicts", "inputs", "gates", "ledger", "tellings", "flow", "decisions", "handout", "schedule",
         "lines", "saves", "explain", "runs", "saved", "kept", "launch", "planning",
     ],
