@@ -214,10 +214,14 @@ class _Loading:
 
     def entries(self, entries: Iterable[Any]) -> None:
         """Take records and changes, one after another."""
+        kinds: set[type] = set()  # that are known to be models
         for number, entry in enumerate(entries, 1):
-            if isinstance(entry, Create | Update | Delete):
+            if type(entry) in kinds:
+                self.record(entry, number)
+            elif isinstance(entry, Create | Update | Delete):
                 self.change(entry, number)
             elif is_model(type(entry)):
+                kinds.add(type(entry))
                 self.record(entry, number)
             else:
                 self.tell(f"entry {number}: expected a record or a change, found {brief(entry)}")

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -408,14 +409,16 @@ class _Launch:
         }
 
     def _chunks(self, journal: Journal, states: Sequence[State]) -> Iterable[bytes]:
-        fields: dict[type, list[str]] = {}
+        fields: dict[type, tuple[list[str], Callable[[Any], tuple[Any, ...]]]] = {}
         for start in range(0, len(states), CHUNK):
             rows = []
             for state in states[start : start + CHUNK]:
                 kind = type(state.record)
                 if kind not in fields:
-                    fields[kind] = [field.name for field in attrs.fields(kind)]
-                rows.append((kind.__name__, {name: getattr(state.record, name) for name in fields[kind]}))
+                    names = [field.name for field in attrs.fields(kind)]
+                    fields[kind] = names, attrgetter(*names, "id")  # of two names or more: gives a tuple
+                names, values = fields[kind]
+                rows.append((kind.__name__, dict(zip(names, values(state.record), strict=False))))
             yield journal.put_blob(dumps(rows))
 
     def _first_line(self, journal: Journal, last: Any, resumed: Resumed | None, fingerprints: Mapping[str, Fingerprint]) -> str:

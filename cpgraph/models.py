@@ -147,6 +147,13 @@ def _checks(cls: Any) -> dict[str, Check]:
     return {name: checker(annotation) for name, annotation in field_types(cls).items()}
 
 
+@functools.lru_cache(maxsize=1024)
+def _plain(cls: Any) -> dict[str, type | None]:
+    """Give for each field the class whose instances fit without a further look, if there is one."""
+    found = {name: next((kind for kind in SIMPLE if annotation is kind), None) for name, annotation in field_types(cls).items()}
+    return {name: kind if name != "id" or kind in (int, str) else None for name, kind in found.items()}
+
+
 def misfits(cls: type, values: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Give what is wrong with values for fields of a model: the field, and a sentence."""
     checks, found = _checks(cls), []
@@ -233,12 +240,13 @@ def check_record(record: Any) -> None:
 def record_misfits(record: Any) -> list[tuple[str, str]]:
     """Give what is wrong with a record: the field, and a sentence."""
     cls: Any = type(record)
-    values = {name: getattr(record, name) for name in _checks(cls)}
-    if values["id"] is AUTO:
-        del values["id"]
-    elif type(values["id"]) not in (int, str):
-        wrong = wrong_id(values.pop("id"))
-        return [("id", wrong), *misfits(cls, values)]
+    values = {name: value for name, kind in _plain(cls).items() if type(value := getattr(record, name)) is not kind}
+    if not values:
+        return []
+    if "id" in values and type(values["id"]) not in (int, str):
+        id = values.pop("id")
+        if id is not AUTO:
+            return [("id", wrong_id(id)), *misfits(cls, values)]
     return misfits(cls, values)
 
 
