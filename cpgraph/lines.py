@@ -125,6 +125,7 @@ class Line:
         self.memory: Mapping[int, Value] = {}
         self.damaged_from: float = float("inf")
         self.relabelled: Mapping[int, int] = {}
+        self._creators: dict[Row, list[Rank]] = {}
 
     @classmethod
     def read(
@@ -289,7 +290,33 @@ class Line:
                 self.damaged_from = min(self.damaged_from, entry.version)
                 continue
             self._replay(records, entry, head, spots)
+        if any(len(ranks) > 1 for ranks in self._creators.values()):
+            self._rank_again()
         return records
+
+    def _rank_again(self) -> None:
+        """Rank created records anew, where some have several creators: the first in order counts (rule C6).
+
+        Generation by generation, so that the ranks a new one is compared by are settled; of what was created in a
+        ring nothing more is known, and it keeps its rank.
+        """
+        waiting = {row: ranks for row, ranks in self._creators.items() if row.base is None}
+        while waiting:
+            settled: dict[Row, list[Rank]] = {}
+            for row, ranks in waiting.items():
+                ready = [rank for rank in ranks if not any(spot.row in waiting for spot in rank.chain)]
+                if ready:
+                    settled[row] = ready
+            if not settled:
+                return
+            for row, ranks in settled.items():
+                for rank in ranks:
+                    rank.generation = 1 + max((spot.rank.generation for spot in rank.chain), default=0)
+            first = min(rank.generation for ranks in settled.values() for rank in ranks)
+            for row, ranks in settled.items():
+                if min(rank.generation for rank in ranks) == first:
+                    row.rank = min(rank for rank in ranks if rank.generation == first)
+                    del waiting[row]
 
     def _replay(self, records: Records, entry: Entry, head: Head, spots: dict[tuple[int, tuple[Any, ...]], _Spot]) -> None:
         step = self.steps[entry.unit]
@@ -336,8 +363,7 @@ class Line:
         row = table.rows.get(fields["id"])
         if row is None:
             row = table.rows[fields["id"]] = Row(table, fields["id"], None, rank)
-        elif row.base is None:
-            row.rank = min(row.rank, rank)
+        self._creators.setdefault(row, []).append(rank)
         about = table.name, row.id
         if about not in outcome and row.last is not None:
             return
