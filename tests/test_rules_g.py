@@ -344,6 +344,7 @@ def test_g3_closed_is_not_failed_for_the_command(tmp_path):
 @pytest.mark.parametrize("kind", ["condition", "whole condition", "guard", "guard asked again"])
 def test_g4_one_that_raises_fails_its_pipeline(tmp_path, kind, executor):
     """With the place; of a condition per record, its record alone; what comes after is blocked, beside it all goes on."""
+
     def condition(id: int) -> bool:
         return 1 // (id - 1) > 5  # record 1
 
@@ -362,9 +363,7 @@ def test_g4_one_that_raises_fails_its_pipeline(tmp_path, kind, executor):
         return cp.update(done=True)
 
     predicate = {"condition": condition, "whole condition": whole, "guard": guard, "guard asked again": again}[kind]
-    graph = cp.Graph(
-        cp.pipeline(cp.pipeline(mark, each=Row, open=predicate, name="gated"), last), cp.pipeline(other, each=Other)
-    )
+    graph = cp.Graph(cp.pipeline(cp.pipeline(mark, each=Row, open=predicate, name="gated"), last), cp.pipeline(other, each=Other))
     run = graph.run({"Row": [{"id": 1}, {"id": 2}], "Other": [{"id": 1}]}, dir=tmp_path, executor=executor)
     assert run.status == "failed" and run.counts["last"] == {"blocked": 1} and run.counts["other"] == {"computed": 1}
     (failure,) = run.failures

@@ -75,7 +75,7 @@ def test_k1_values_are_read_back_by_a_script_from_runs(tmp_path):
     """What the command computed, the script loads; and a reader elsewhere loads by import."""
     script = Script(tmp_path, ONE)
     script.command("run", "job.py")
-    script.edit('run = getattr(graph, sys.argv[1])(executor=sys.argv[2])', 'run = cp.runs(".cpgraph")[-1]')
+    script.edit("run = getattr(graph, sys.argv[1])(executor=sys.argv[2])", 'run = cp.runs(".cpgraph")[-1]')
     assert script.run().out == "5 True True\n"
 
 

@@ -310,7 +310,7 @@ def lambda_named(asks):
 
 # O4: types
 
-TYPED = '''
+TYPED = """
 from typing import assert_type
 import cpgraph as cp
 
@@ -354,9 +354,9 @@ assert_type(run.ok, bool)
 assert_type(run.store.find(Order, 1), Order)
 assert_type(graph.resume(), cp.Run)
 assert_type(cp.runs("x"), list[cp.Run])
-'''
+"""
 
-WRONG = '''
+WRONG = """
 import cpgraph as cp
 
 @cp.model
@@ -367,7 +367,7 @@ class Order:
 Order(id="x", amount="1")
 Order(1, "2")
 Order(id=1, amount="1").amount = "2"
-'''
+"""
 
 
 def test_o4_it_is_typed_for_mypy(tmp_path):

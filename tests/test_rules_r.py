@@ -758,7 +758,7 @@ def test_r6_runs_gives_the_runs_of_a_directory_newest_last(tmp_path):
 
 def test_r6_readers_import_no_user_code_and_never_write(tmp_path):
     """The script may be gone; `status`, `history`, `why` and `gc` go on, and the readers leave each byte as it was."""
-    script = Script(tmp_path, STORY.replace('executor=sys.argv[2]', 'dir="kept"'))
+    script = Script(tmp_path, STORY.replace("executor=sys.argv[2]", 'dir="kept"'))
     (tmp_path / "rows.yml").write_text(BROKEN)
     script.run("run")
     script.path.unlink()

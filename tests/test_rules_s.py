@@ -420,9 +420,7 @@ def test_s4_kill_at_the_moment_of_a_report_loses_nothing_that_was_reported(tmp_p
         """,
     )
     for _ in range(14):
-        process = subprocess.run(
-            [sys.executable, "job.py", executor], cwd=tmp_path, capture_output=True, text=True, timeout=60
-        )
+        process = subprocess.run([sys.executable, "job.py", executor], cwd=tmp_path, capture_output=True, text=True, timeout=60)
         assert process.returncode in (0, KILLED), process.stderr
         if process.returncode == 0:
             break
