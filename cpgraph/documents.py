@@ -93,16 +93,16 @@ def read(path: str) -> Document:
     return document
 
 
-def parse(text: str, where: str, *, json: bool = False) -> Document:
-    """Read YAML or JSON; `where` is what errors call it."""
+def parse(text: str, where: str, *, json: bool = False, deepest: int = DEEPEST) -> Document:
+    """Read YAML or JSON; `where` is what errors call it, `deepest` how many levels JSON may have."""
     with gc_paused():
-        return _parse_json(text, where) if json else _Builder(where).build(text)
+        return _parse_json(text, where, deepest) if json else _Builder(where).build(text)
 
 
 # JSON
 
 
-def _parse_json(text: str, where: str) -> Document:
+def _parse_json(text: str, where: str, deepest: int) -> Document:
     import json
 
     def fail(at: int, said: str, mend: str) -> NoReturn:
@@ -127,8 +127,8 @@ def _parse_json(text: str, where: str) -> Document:
     for found in re.finditer(r'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', text):
         if found[0] in "[{":
             depth += 1
-            if depth > DEEPEST:
-                fail(found.start(), f"is nested deeper than {DEEPEST} levels", "flatten it.")
+            if depth > deepest:
+                fail(found.start(), f"is nested deeper than {deepest} levels", "flatten it.")
         elif found[0] in "]}":
             depth -= 1
     if not text.strip():

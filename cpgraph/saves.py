@@ -13,9 +13,8 @@ that digest; where none has, or the value is not plain at all (`again`), its nod
 
 from __future__ import annotations
 
-import datetime
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 import attrs
@@ -39,84 +38,46 @@ __all__ = ["FORMAT", "save_version"]
 
 FORMAT: Final = 1
 DEEPEST: Final = 100  # levels of a value; what nests deeper is made again
-LARGEST: Final = 10**4_000  # a number with more digits would not be read
 EXACT: Final = (type(None), bool, int, float, str)
 NO_CLASSES: Final = "import the script that defines its models, and take the version from a run that it made."
 
 Node = tuple[str, tuple[Any, ...]]
 
 
+# As plain data
+
+
 class _NotPlain(Exception):
     """A value cannot be written as plain data."""
 
 
-# As plain data
-
-
-def _plain(value: Any, json: bool, level: int = 0) -> Any:
-    """Give a value as data that YAML, or JSON, gives back as it is."""
-    if level == 0:
-        value = plain_value(value)
-    kind = type(value)
-    if kind is str:
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise _NotPlain from None
-        return value
-    if kind is int:
-        if abs(value) >= LARGEST:
-            raise _NotPlain
-        return value
-    if kind in EXACT:
-        return value
-    if level > DEEPEST:
-        raise _NotPlain
-    if kind is list:
-        return [_plain(item, json, level + 1) for item in value]
-    if kind is dict:
-        made = {_key(key, json): _plain(item, json, level + 1) for key, item in value.items()}
-        if len(made) == len(value):
-            return made
-    if kind is bytes:
-        import base64
-
-        return base64.b64encode(value).decode()
-    if isinstance(value, datetime.date | datetime.time):
-        return value.isoformat()
-    raise _NotPlain
-
-
-def _key(key: Any, json: bool) -> Any:
-    if type(key) is int and not json:
-        return key
-    if type(key) in (str, int):
-        return _plain(str(key), json, 1)
-    raise _NotPlain
+def _plain(value: Any) -> Any:
+    """Give a value as data that YAML and JSON both give back as it is."""
+    try:
+        text = documents.dump(plain_value(value), json=True)
+        text.encode()
+        return documents.parse(text, "", json=True, deepest=DEEPEST).data
+    except (DataError, RecursionError, TypeError, ValueError):
+        raise _NotPlain from None
 
 
 def _exact(value: Any) -> Any:
     """Give a value that is plain already, and cannot be mistaken for another."""
     if type(value) not in EXACT:
         raise _NotPlain
-    return _plain(value, False, 1)
+    return value
 
 
-def _fields(cls: Any, fields: Mapping[str, Any], json: bool) -> dict[str, Any]:
-    """Give fields of a model as plain data, if they can be read back as they are."""
+def _fields(cls: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Give fields of a model as plain data, if they are read back as they are."""
     readers = field_readers(cls)
-    made = {}
-    for name, value in fields.items():
-        if name not in readers:
-            continue
-        made[name] = written = _plain(value, json)
-        try:
-            again = readers[name](written, None)
-        except Misfit:
-            raise _NotPlain from None
-        if as_data(again) != as_data(value):
-            raise _NotPlain
-    return made
+    made: dict[str, Any] = _plain({name: value for name, value in fields.items() if name in readers})
+    try:
+        if all(as_data(readers[name](value, None)) == as_data(fields[name]) for name, value in made.items()):
+            return made
+    except Misfit:
+        pass
+    raise _NotPlain
 
 
 # Saving
@@ -157,7 +118,6 @@ class _Saving:
         self.run: _Run = version.run
         self.line = self.run.line
         self.path = path
-        self.json = documents.is_json(path)
         missing = [name for name, table in self.line.records.tables.items() if table.model is None and table.rows]
         if missing:
             raise CpgraphError(f"{path}: {', '.join(missing)} cannot be saved without their classes", mend=NO_CLASSES)
@@ -180,7 +140,13 @@ class _Saving:
     def params(self) -> dict[str, Any]:
         address = self.run.meta.get("params")
         body = self.line.journal.blob(address) if address else None
-        return {name: self.value(value, as_data) for name, value in (loads(body) if body is not None else {}).items()}
+        found = {}
+        for name, value in (loads(body) if body is not None else {}).items():
+            try:
+                found[name] = _plain({**_written(value), "digest": as_data(value).hex()})
+            except _NotPlain:
+                found[name] = {}
+        return found
 
     def step(self, unit: int) -> dict[str, Any]:
         step = self.line.steps[unit]
@@ -211,7 +177,7 @@ class _Saving:
         record = state.record
         cls: Any = type(record)
         try:
-            return _fields(cls, {field.name: getattr(record, field.name) for field in attrs.fields(cls)}, self.json)
+            return _fields(cls, {field.name: getattr(record, field.name) for field in attrs.fields(cls)})
         except _NotPlain:
             said = f"{self.path}: a record, as the run began with it, cannot be saved as plain data"
             raise DataError(said, [f"{cls.__name__} {brief(record.id)}: {brief(plain_record(record))}"], data.ANNOTATE) from None
@@ -260,7 +226,7 @@ class _Saving:
             found |= {"reads": [self.read(query, answer) for query, answer in head.reads]} if head.reads is not None else {}
             found |= {"changes": [self.change(change, entry) for change in changes]} if changes else {}
             found |= {"gives": head.shape} if head.shape != "value" else self.value_of(entry, head)
-            return {**found, "started": round(head.started, 3), "seconds": round(head.seconds, 6)}
+            return {**_plain(found), "started": round(head.started, 3), "seconds": round(head.seconds, 6)}
         except (_NotPlain, Undigestible, LookupError):
             created = [[change[1], change[2]["id"]] for change in changes if change[0] == "create"]
             return {**where, "again": True, **({"created": created} if created else {})}
@@ -278,10 +244,10 @@ class _Saving:
             raise _NotPlain
         if kind == "create":
             keep = {"if_exists": "keep"} if change[3] == "keep" else {}
-            return {"create": model, **keep, "fields": _fields(table.model, change[2], self.json)}
+            return {"create": model, **keep, "fields": _fields(table.model, change[2])}
         if kind == "delete":
             return {"delete": model, "id": change[2]}
-        fields = _fields(table.model, change[3], self.json)
+        fields = _fields(table.model, change[3])
         return {"update": model, "id": change[2], "fields": fields} if model is not None else {"update": fields}
 
     def read(self, query: tuple[Any, ...], answer: bytes) -> list[Any]:
@@ -299,20 +265,11 @@ class _Saving:
             value = self.line.value(entry.result)
         except CpgraphError:  # its class is gone
             raise _NotPlain from None
-        found = self.value(value, None)
-        if not found:
-            raise _NotPlain
-        return {**found, "digest": head.digest.hex()}
+        return {**_written(value), "digest": head.digest.hex()}
 
-    def value(self, value: Any, address: Callable[[Any], bytes] | None) -> dict[str, Any]:
-        """Give a value as plain data under the way it is to be read, and its digest; nothing if it is not plain."""
-        try:
-            if isinstance(value, Files):
-                found = {"files": _plain(value.pattern, self.json)}
-            elif isinstance(value, File):
-                found = {"file": _plain(value.path, self.json)}
-            else:
-                found = {"value": _plain(value, self.json)}
-        except (_NotPlain, RecursionError):
-            return {}
-        return {**found, "digest": address(value).hex()} if address is not None else found
+
+def _written(value: Any) -> dict[str, Any]:
+    """Give a value under the way it is to be read."""
+    if isinstance(value, Files):
+        return {"files": value.pattern}
+    return {"file": value.path} if isinstance(value, File) else {"value": value}
