@@ -120,7 +120,11 @@ class Unit:
 
     @property
     def name(self) -> str:
-        return self.step.name if self.step else f"{self.kind} of {self.place.name}"
+        if self.step is not None:
+            return self.step.name
+        pipeline = self.place.pipeline
+        what = "end" if self.kind == END else "open" if pipeline is not None and pipeline.open is not None else "each"
+        return f"{what} of {self.place.name}"
 
 
 @attrs.define(eq=False)
@@ -511,7 +515,7 @@ class _Compiler:
                     raise CompileError(
                         f"{what} asks for step {binding.name!r} inside its own each",
                         {"pipeline": place.where},
-                        "a guard may ask for the store and for steps outside of its pipeline; a condition (without the store) for all.",
+                        "a guard may ask for the store and steps outside of its each; a condition, without the store, for all.",
                     )
         opened = Open(part.open, bindings, guard)
         if asks_own and scope is not None:
@@ -654,8 +658,9 @@ class _Compiler:
                         continue
                     if not (self._opened_apart(one, other) or self._opened_apart(other, one)):
                         assert one.step is not None and other.step is not None
+                        both = f"steps {one.step.name!r} and {other.step.name!r}"
                         raise CompileError(
-                            f"steps {one.step.name!r} and {other.step.name!r} both set {field!r}, and neither is before the other",
+                            f"{both} both set {field!r}, and neither is before the other",
                             {one.step.name: one.step.where, other.step.name: other.step.where},
                             "put one after the other, or let each set a field of its own.",
                         )

@@ -105,8 +105,7 @@ class Decisions:
         try:
             answer = self.gates.ask(gate)
         except Exception as error:
-            gate.settled, gate.answer = True, False
-            gate.held.clear()
+            self.gates.settle(gate)
             self.failed(gate.unit, gate.instance, error)
             if gate.instance.ended[gate.unit.slot]:
                 cause = Cause(f"the guard of {gate.unit.place.name} raised", (gate.unit.place,))
@@ -122,7 +121,7 @@ class Decisions:
     def ask_closed(self, flow: Flow) -> bool:
         """Ask closed guards again whose models have changed; tells whether one opened."""
         opened = False
-        for gate in list(self.gates.gates.values()):
+        for gate in list(self.gates.closed):
             if gate.settled or gate.answer or not self.gates.stale(gate):
                 continue
             never = not gate.opened
@@ -134,14 +133,12 @@ class Decisions:
 
     def settle(self, flow: Flow) -> bool:
         """Close a closed guard for good, when nothing else can run: the first in graph order (rule G3)."""
-        closed = [gate for gate in self.gates.gates.values() if not gate.settled and self._is_closed(gate)]
-        if not closed:
+        gate = next(filter(self._is_closed, self.gates.closed), None)
+        if gate is None:
             return False
-        gate = min(closed, key=lambda gate: (gate.unit.index, gate.instance.rank))
-        gate.settled = True
+        self.gates.settle(gate)
         reason = f"the guard of {gate.unit.place.name} {'closed' if gate.opened else 'never opened'}"
         reason += f"; it read {', '.join(gate.read)}" if gate.read else ""
-        gate.held.clear()
         self._tell_passed(gate.unit)
         if gate.opened:
             flow.close_part(gate.unit.place, gate.instance, CLOSED, Cause(reason))

@@ -72,13 +72,10 @@ class Value:
     def blob_bytes(self) -> bytes:
         """Give the bytes; not to be asked of a value with a `problem`."""
         if self.blob is None:
-            self.blob = dumps(self.plain) if self._fetch is None else self._fetch()
+            if self._fetch is None:
+                return dumps(self.plain)
+            self.blob = self._fetch()
         return self.blob
-
-    def settle(self) -> None:
-        """Let go of the bytes of what is at hand as an object: they have been kept elsewhere."""
-        if self.plain is not ABSENT:
-            self.blob = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.plain is ABSENT:

@@ -27,18 +27,21 @@ def why(run: Any, step: str, key: tuple[Any, ...]) -> str:
     entry = line.entry(index)
     if entry.ended == "failed":
         kept = run.failure_meta(entry)
-        return f"{node} failed in run {run.number}: {kept['type']}: {kept['text']} ({kept['place'] or 'no place in your code'}; attempts: {kept['attempts']})."
+        where = kept["place"] or "no place in your code"
+        return f"{node} failed in run {run.number}: {kept['type']}: {kept['text']} ({where}; attempts: {kept['attempts']})."
     if entry.ended in ("blocked", "closed"):
         return f"{node} was {entry.ended}: {entry.extra.get('reason', 'what is before it did not succeed')}."
     head = line.heads([entry]).get(entry.result)
     if head is None:
         return f"{node} was {entry.ended}; its result is not there any more."
-    made = f"made by run {head.run} at {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(head.started))} in {duration(head.seconds)}"
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(head.started))
+    made = f"made by run {head.run} at {when} in {duration(head.seconds)}"
     if entry.ended == "cached":
         fingerprint = run.fingerprint_of(head.run, head.unit)
         mine = line.steps[entry.unit].fingerprint
         if fingerprint != mine:
-            return f"{node} was kept as it was: its result is of code {fingerprint[:8]}, {made}; the code is now {mine[:8]}. `run` would compute it."
+            codes = f"its result is of code {fingerprint[:8]}, {made}; the code is now {mine[:8]}"
+            return f"{node} was kept as it was: {codes}. `run` would compute it."
         return f"{node} did not run: code, inputs and what it read are as they were when its result was {made}."
     before = _before(run, step, key)
     if before is None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from cpgraph.compile import Unit
 from cpgraph.instances import Instance, World
+from cpgraph.ranks import node_key
 from cpgraph.steps import Limit
 from cpgraph.store import Live, Query, Store
 
@@ -53,12 +55,14 @@ class Gates:
         self.world = world
         self.live = Live(world.records)
         self.gates: dict[tuple[int, int], Gate] = {}
+        self.closed: list[Gate] = []  # those that may open yet, in graph order
         self._ask = ask
         self._changed = changed
 
     def opens(self, unit: Unit, instance: Instance) -> bool:
         """Ask a guard for the first time."""
         gate = self.gates[unit.index, id(instance)] = Gate(unit, instance)
+        insort(self.closed, gate, key=_place)
         return self.ask(gate)
 
     def around(self, unit: Unit, instance: Instance) -> list[Gate]:
@@ -84,24 +88,39 @@ class Gates:
         gate.read = tuple(dict.fromkeys(said(query) for query, _ in reads))
         if answer != gate.answer:
             gate.answer = answer
+            if answer:
+                self.closed.remove(gate)
+            else:
+                insort(self.closed, gate, key=_place)
             self._changed(gate)
         if answer and not gate.opened:
             gate.opened = True
             self.world.openings.setdefault(gate.unit.index, []).append((gate.instance, gate.asked_at))
         return answer
 
+    def settle(self, gate: Gate) -> None:
+        """Close a gate for good."""
+        if not gate.answer:
+            self.closed.remove(gate)
+        gate.settled, gate.answer = True, False
+        gate.held.clear()
+
+
+def _place(gate: Gate) -> Any:
+    return node_key((gate.unit.index, gate.instance.chain))
+
 
 class Concurrency:
     """Counts a pipeline's instances over the whole run (rule E6)."""
 
     def __init__(self) -> None:
-        self._held: dict[tuple[int, int], int] = {}
-        self._counts: dict[int, int] = {}
+        self._held: set[tuple[int, int]] = set()
+        self._free: dict[int, int] = {}
         self._by_instance: dict[int, list[int]] = {}
-        self.waiting: dict[int, deque[Any]] = {}
+        self._waiting: dict[int, deque[Any]] = {}
 
     def takes(self, unit: Unit, instance: Instance, node: Any) -> bool:
-        """Take a place in every limited pipeline around a node, or leave the node waiting for the first that is full."""
+        """Take a place in every limited pipeline around a node, or have the node wait at the first that is full."""
         wanted = []
         for place in unit.limited:
             assert place.pipeline is not None and place.pipeline.concurrency is not None
@@ -109,35 +128,29 @@ class Concurrency:
             at = instance.around(inside.level)
             if (place.index, id(at)) in self._held:
                 continue
-            if self._counts.get(place.index, 0) >= place.pipeline.concurrency:
-                self.waiting.setdefault(place.index, deque()).append(node)
+            if not self._free.setdefault(place.index, place.pipeline.concurrency):
+                self._waiting.setdefault(place.index, deque()).append(node)
                 return False
             wanted.append((place.index, at))
         for index, at in wanted:
-            self._held[index, id(at)] = 1
-            self._counts[index] = self._counts.get(index, 0) + 1
+            self._held.add((index, id(at)))
+            self._free[index] -= 1
             self._by_instance.setdefault(id(at), []).append(index)
         return True
 
-    def release(self, instance: Instance) -> list[Any]:
-        """Give back the places of an instance that has ended, and for each the next node that waited for one."""
-        freed: list[Any] = []
+    def release(self, instance: Instance) -> None:
+        """Give back the places of an instance that has ended."""
         for index in self._by_instance.pop(id(instance), ()):
-            del self._held[index, id(instance)]
-            self._counts[index] -= 1
-            waiting = self.waiting.get(index)
-            while waiting:
-                node = waiting.popleft()
-                if not node.over:
-                    freed.append(node)
-                    break
-        return freed
+            self._held.remove((index, id(instance)))
+            self._free[index] += 1
 
-    def stuck(self) -> list[Any]:
+    def next(self) -> list[Any]:
+        """Give the next node of each pipeline that has a free place."""
+        return [nodes.popleft() for index, nodes in self._waiting.items() if nodes and self._free[index] and nodes[0].has_room]
+
+    def waiting(self) -> list[Any]:
         """Give all nodes that wait for a place."""
-        nodes = [node for waiting in self.waiting.values() for node in waiting]
-        self.waiting.clear()
-        return nodes
+        return [node for nodes in self._waiting.values() for node in nodes]
 
 
 class Rate:
@@ -148,6 +161,7 @@ class Rate:
         self.active = 0
         self.next_at = 0.0
         self.waiting: deque[Any] = deque()
+        self.timed = False  # whether a timer is set for those that wait
 
     def delay(self, now: float) -> float | None:
         """Give 0 if a call may begin now, the seconds until it may, or None if another one has to end first."""

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
@@ -62,6 +63,11 @@ class Lane:
         self.busy = 0
         self.ahead = executor.width if executor.width == 1 else executor.width * (3 if executor.local else 64)
 
+    @property
+    def has_room(self) -> bool:
+        """Tell whether a worker is free."""
+        return self.busy < self.executor.width
+
 
 class Route:
     """How the nodes of one step are handed out: what need not be found out for each.
@@ -69,14 +75,14 @@ class Route:
     own: which argument is the step's own record; stores: which are the store; held: something may hold a node back.
     """
 
-    __slots__ = ("held", "lane", "limit", "own", "stores", "target", "timeout")
+    __slots__ = ("held", "lane", "own", "rate", "stores", "target", "timeout")
 
-    def __init__(self, unit: Unit, instance: Instance, lane: Lane, target: Target) -> None:
+    def __init__(self, unit: Unit, instance: Instance, lane: Lane, target: Target, rate: Rate | None) -> None:
         assert unit.step is not None
         options, level = unit.step.options, instance.scope.level
         self.lane = lane
         self.target = target
-        self.limit = options.limit
+        self.rate = rate
         self.timeout = options.timeout
         self.stores = [index for index, binding in enumerate(unit.bindings) if binding.kind == "store"]
         records = [index for index, binding in enumerate(unit.bindings) if binding.kind == "record" and binding.level == level]
@@ -136,7 +142,9 @@ class Handout:
         """Take a node that is to be computed; those of records that have begun come first."""
         unit, instance = node.unit, node.instance
         if unit.index not in self.routes:
-            self.routes[unit.index] = Route(unit, instance, self.lane(unit), self.targets[unit.index])
+            limit = unit.step.options.limit if unit.step is not None else None
+            rate = self._rates.setdefault(limit, Rate(limit)) if limit is not None else None
+            self.routes[unit.index] = Route(unit, instance, self.lane(unit), self.targets[unit.index], rate)
         node.route = route = self.routes[unit.index]
         (route.lane.going if instance.begun or not instance.key else route.lane.first).append(node)
 
@@ -187,31 +195,32 @@ class Handout:
 
     # Limits of calls
 
-    def within_limit(self, node: Node, lane: Lane) -> bool:
-        """Take a place in the step's `Limit`; a node that has to wait comes back by itself."""
-        limit = node.route.limit
-        if limit is None:
+    def within_limit(self, node: Node) -> bool:
+        """Take a place in the step's `Limit`, or have the node wait for one."""
+        rate: Rate | None = node.route.rate
+        if rate is None:
             return True
-        rate = self._rates.setdefault(limit, Rate(limit))
         now = time.monotonic()
-        delay = rate.delay(now)
-        if delay is None:
-            rate.waiting.append(node)
-        elif delay:
-            self.at(now + delay, lambda: lane.going.appendleft(node))
-        else:
+        if rate.delay(now) == 0:
             rate.take(now)
             return True
+        rate.waiting.append(node)
         return False
 
-    def _leave_limit(self, limit: Limit) -> None:
-        rate = self._rates[limit]
-        rate.active -= 1
-        while rate.waiting:
-            waiting = rate.waiting.popleft()
-            if not waiting.over:
-                self.again(waiting)
-                break
+    def next(self) -> list[Node]:
+        """Give the next node of each `Limit` that lets a call begin now; where one will later, a timer is set."""
+        found = []
+        for rate in self._rates.values():
+            if not rate.waiting or not rate.waiting[0].has_room:
+                continue
+            now = time.monotonic()
+            delay = rate.delay(now)
+            if delay == 0:
+                found.append(rate.waiting.popleft())
+            elif delay and not rate.timed:
+                rate.timed = True
+                self.at(now + delay, partial(setattr, rate, "timed", False))
+        return found
 
     # Back
 
@@ -229,8 +238,8 @@ class Handout:
             node, lane = found
             node.instance.handed &= ~(1 << node.unit.slot)
             lane.busy -= 1
-            if node.route.limit is not None:
-                self._leave_limit(node.route.limit)
+            if node.route.rate is not None:
+                node.route.rate.active -= 1
         return found
 
     def tries_again(self, node: Node, lane: Lane, outcome: Outcome) -> bool:
@@ -262,13 +271,15 @@ class Handout:
         self.waited_for += waited_for
         heapq.heappush(self.timers, (when, next(self._tokens), what, waited_for))
 
-    def fire(self) -> None:
-        """Do what is due."""
-        now = time.monotonic()
+    def fire(self) -> bool:
+        """Do what is due; tells whether anything was."""
+        now, fired = time.monotonic(), False
         while self.timers and self.timers[0][0] <= now:
             _, _, what, waited_for = heapq.heappop(self.timers)
             self.waited_for -= waited_for
             what()
+            fired = True
+        return fired
 
     # The end
 

@@ -88,8 +88,8 @@ class Instance:
     """One copy of a scope: its record or item, how its units stand, and the values its steps gave."""
 
     __slots__ = (
-        "begun", "causes", "chain", "ended", "failed", "fan", "fans", "generation", "handed", "home", "item", "item_digest", "key", "marks",
-        "parent", "place", "remaining", "row", "scope", "started", "values", "waiting", "world", "written",
+        "begun", "causes", "chain", "ended", "failed", "fan", "fans", "generation", "handed", "home", "item", "item_digest",
+        "key", "marks", "parent", "place", "remaining", "row", "scope", "started", "values", "waiting", "world", "written",
     )  # fmt: skip
 
     def __init__(self, world: World, scope: Scope, parent: Instance | None, key: tuple[Any, ...], rank: Rank) -> None:

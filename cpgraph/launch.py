@@ -17,7 +17,7 @@ import attrs
 from cpgraph import data as records_data
 from cpgraph.compile import STEP, Compiled, Unit
 from cpgraph.contents import looked_up
-from cpgraph.errors import CpgraphError, StorageError, nearest
+from cpgraph.errors import CpgraphError, DataError, StorageError, nearest
 from cpgraph.events import Damaged, Hint, RunEnded, RunStarted, Stream
 from cpgraph.execute import Target
 from cpgraph.fingerprint import Classes, Fingerprint, Fingerprinter
@@ -29,7 +29,7 @@ from cpgraph.ledger import COMPUTED, FAILED_END
 from cpgraph.models import Files
 from cpgraph.names import is_redefined, qualified_name
 from cpgraph.nodes import Results
-from cpgraph.pickles import dumps, loads_plain
+from cpgraph.pickles import Unpicklable, dumps, loads_plain
 from cpgraph.rows import convert
 from cpgraph.runs import Memory, Run, Version
 from cpgraph.schedule import Schedule, Settings
@@ -112,7 +112,7 @@ class _Launch:
             journal.close()
             raise
 
-    def _go(self, journal: Journal, redo: Callable[[str, str], bool] | None, given: Any) -> Any:
+    def _go(self, journal: Journal, redo: _Redo | None, given: Any) -> Any:
         order, compiled, planning = self.order, self.compiled, self.order.planner is not None
         resumed = resume_from(order.start, journal, compiled) if order.resumes else None
         params, (states, source) = given or (self._params(resumed), self._records(resumed))
@@ -176,6 +176,10 @@ class _Launch:
         ledger = schedule.ledger
         if ledger.counts[COMPUTED] or ledger.counts[FAILED_END]:
             self._tell_altered(schedule)
+        if schedule.results.redo is not None:
+            for name in sorted(schedule.results.redo.unmet):
+                text = f"redo= names {name}, and there was no such node in this run"
+                schedule.tellings.told("redo-nothing", text, "name a node as run.nodes or `cpgraph why` has it.", step=name)
         bad = ledger.counts[2] or ledger.counts[3] or conflicts or ledger.part_failures
         status = "interrupted" if not finished else "failed" if bad else "ok"
         end_meta = {
@@ -210,7 +214,7 @@ class _Launch:
 
     # What is given
 
-    def _redo(self) -> Callable[[str, str], bool] | None:
+    def _redo(self) -> _Redo | None:
         wanted = set()
         steps = self.compiled.steps
         for part in as_tuple(self.order.redo):
@@ -221,16 +225,15 @@ class _Launch:
                     mend="name a step, or a node such as parse[7].",
                 )
             wanted.add(name)
-        if not wanted:
-            return None
-        return lambda step, node: step in wanted or node in wanted
+        return _Redo(frozenset(wanted)) if wanted else None
 
     def _params(self, resumed: Resumed | None) -> dict[str, Parameter]:
         compiled, given = self.compiled, dict(self.order.params)
         for name in given:
             if name not in compiled.parameters:
+                hint = nearest(name, compiled.parameters)
                 raise CpgraphError(
-                    f"parameter {name!r} is given, and nothing in {compiled.name!r} asks for it.{nearest(name, compiled.parameters)}",
+                    f"parameter {name!r} is given, and nothing in {compiled.name!r} asks for it.{hint}",
                     {"parameters": ", ".join(compiled.parameters) or "none"},
                     "give one of these.",
                 )
@@ -419,7 +422,12 @@ class _Launch:
                     fields[kind] = names, attrgetter(*names, "id")  # of two names or more: gives a tuple
                 names, values = fields[kind]
                 rows.append((kind.__name__, dict(zip(names, values(state.record), strict=False))))
-            yield journal.put_blob(dumps(rows))
+            try:
+                packed = dumps(rows)
+            except Unpicklable as error:
+                mend = "give plain values, or what they are made of."
+                raise DataError("some data cannot be kept", _misfits(rows), mend) from error
+            yield journal.put_blob(packed)
 
     def _first_line(self, journal: Journal, last: Any, resumed: Resumed | None, fingerprints: Mapping[str, Fingerprint]) -> str:
         where = (
@@ -439,6 +447,29 @@ class _Launch:
                 text += f"; {count:,} results of run {last.row.number} are of other code and are computed now"
                 text += f" (about {duration(seconds)}): resume would keep them"
         return text
+
+
+def _misfits(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
+    """Name the fields of records that do not pickle."""
+    for model, fields in rows:
+        for name, value in fields.items():
+            try:
+                dumps(value)
+            except Unpicklable as error:
+                yield f"{model} {fields['id']!r}, field {name!r}: {error.type} does not pickle"
+
+
+class _Redo:
+    """Which nodes are to be computed again; ids match as text. `unmet`: what was named and has not turned up."""
+
+    def __init__(self, wanted: frozenset[str]) -> None:
+        self._wanted = wanted
+        self.unmet = set(wanted)
+
+    def __call__(self, step: str, node: str) -> bool:
+        met = self._wanted & {step, node, node.replace('"', "")}
+        self.unmet -= met
+        return bool(met)
 
 
 class _Metas:

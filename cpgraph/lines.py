@@ -309,7 +309,7 @@ class Line:
                     settled[row] = ready
             if not settled:
                 return
-            for row, ranks in settled.items():
+            for ranks in settled.values():
                 for rank in ranks:
                     rank.generation = 1 + max((spot.rank.generation for spot in rank.chain), default=0)
             first = min(rank.generation for ranks in settled.values() for rank in ranks)

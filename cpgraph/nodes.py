@@ -68,6 +68,7 @@ class Node:
         "inputs",
         "instance",
         "key",
+        "parked",
         "reads",
         "route",
         "store",
@@ -89,6 +90,7 @@ class Node:
         self.token = -1
         self.work: Work | None = None
         self.route: Any = None  # how it is handed out
+        self.parked = False  # whether it waits for a place in a pipeline with `concurrency=`
         self.reads: list[Any] | None = None
         self.store: Store | None = None
         self.has_files = False  # whether there are files among its inputs
@@ -108,6 +110,11 @@ class Node:
     def over(self) -> bool:
         """Tell whether it ended without a call, with its instance or part."""
         return bool(self.instance.ended[self.unit.slot])
+
+    @property
+    def has_room(self) -> bool:
+        """Tell whether a worker is free for it."""
+        return bool(self.route.lane.has_room)
 
     def eyes(self) -> Asker:
         if self.asker is None:
@@ -146,7 +153,7 @@ class Results:
         journal: Journal,
         fingerprints: Mapping[str, Fingerprint],
         kept: Kept | None,
-        redo: Callable[[str, str], bool] | None,
+        redo: Any,
         inputs_of: Callable[[int, int], tuple[str, ...] | None],
         classes: Classes,
     ) -> None:

@@ -91,7 +91,8 @@ class Resolver:
                 source = inputs[parameter.name]
                 if source not in self.steps:
                     raise CompileError(
-                        f"{what} is to get {parameter.name!r} from {source!r}: no step of this graph is called that.{nearest(source, self.steps)}",
+                        f"{what} is to get {parameter.name!r} from {source!r}: no step of this graph is called that."
+                        f"{nearest(source, self.steps)}",
                         {"declared": where},
                         "name a step of the same graph in inputs=.",
                     )

@@ -97,8 +97,8 @@ class Failures(Sequence[Failure]):
 
     def __str__(self) -> str:
         return "\n".join(
-            f"{len(group)} × {group[0].kind} at {group[0].place or group[0].step}: {', '.join(failure.node for failure in group[:5])}"
-            + (", …" if len(group) > 5 else "")
+            f"{len(group)} × {group[0].kind} at {group[0].place or group[0].step}: "
+            + ", ".join([*(failure.node for failure in group[:5]), *(["…"] if len(group) > 5 else [])])
             for group in self.groups()
         )
 

@@ -123,7 +123,7 @@ class Schedule:
             self._hand_out()
         if self.ledger.waiting and self.ledger.due:
             self.ledger.commit()
-        if self._take_back(block=False):
+        if self._take_back(block=False) or (self.flow.ready and not self.stopping):
             return True
         if self.handout.in_flight:
             return self._take_back(block=True) or True
@@ -142,7 +142,7 @@ class Schedule:
             item = self.handout.take(self._patience() if block else 0)
             if item is None:
                 if self.handout.timers:
-                    self.handout.fire()
+                    took = self.handout.fire() or took
                 if self.settings.stop is not None:
                     self._look_at_stop()
                 return took
@@ -172,13 +172,20 @@ class Schedule:
             self.interrupt()
 
     def _settle(self) -> bool:
-        """When nothing else can run: let go what waits for a place, ask guards once more, then close one for good."""
-        if self.decisions.ask_closed(self.flow) or self.flow.ready:
-            return True
-        stuck = self.concurrency.stuck()
-        for node in stuck:
-            self.handout.again(node)
-        return bool(stuck) or self.decisions.settle(self.flow)
+        """When nothing else can run: ask guards once more, see who has a place for work, then close a guard for good."""
+        return self.decisions.ask_closed(self.flow) or self._pass_work() or self.decisions.settle(self.flow)
+
+    def _pass_work(self) -> bool:
+        """Where a node waits for a place, let one with the same work do it: it may be the one that holds the place."""
+        for node in self.concurrency.waiting():
+            followers = node.followers or []
+            other = next((other for other in followers if not other.parked and not other.over), None)
+            if other is not None and node.work is not None:
+                self.working[node.work] = other
+                other.followers, node.followers = [*(one for one in followers if one is not other), node], None
+                self.handout.queue(other)
+                return True
+        return False
 
     # Interruption
 
@@ -290,21 +297,27 @@ class Schedule:
 
     def _hand_out(self) -> None:
         for lane in list(self.handout.lanes.values()):
-            while lane.going or lane.first:
-                queue = lane.going or lane.first
-                node = queue[0]
-                if node.instance.ended[node.unit.slot]:
-                    queue.popleft()
-                    self._drop(node)
-                    continue
-                held = node.route.held
-                if lane.busy >= (lane.executor.width if held else lane.ahead):
-                    break
-                queue.popleft()
-                if not held or self._may_start(node, lane):
-                    self.handout.submit(node, lane)
+            self._fill(lane)
+        while self._let_start():
+            for lane in self.handout.lanes.values():
+                self._fill(lane)
 
-    def _may_start(self, node: Node, lane: Lane) -> bool:
+    def _fill(self, lane: Lane) -> None:
+        while lane.going or lane.first:
+            queue = lane.going or lane.first
+            node = queue[0]
+            if node.instance.ended[node.unit.slot]:
+                queue.popleft()
+                self._drop(node)
+                continue
+            held = node.route.held
+            if not lane.has_room if held else lane.busy >= lane.ahead:
+                break
+            queue.popleft()
+            if not held or self._may_start(node):
+                self.handout.submit(node, lane)
+
+    def _may_start(self, node: Node) -> bool:
         """Ask all that may hold a node back; whoever does keeps it."""
         unit, instance = node.unit, node.instance
         assert unit.step is not None
@@ -322,9 +335,21 @@ class Schedule:
                 self.flow.stop(inner)
                 self._drop(node)
                 return False
-        if unit.limited and not self.concurrency.takes(unit, instance, node):
-            return False
-        return self.handout.within_limit(node, lane)
+        if unit.limited:
+            node.parked = not self.concurrency.takes(unit, instance, node)
+            if node.parked:
+                return False
+        return self.handout.within_limit(node)
+
+    def _let_start(self) -> bool:
+        """Queue again, of what limits hold back, what they let start now; tells whether there was any."""
+        nodes = self.concurrency.next() + self.handout.next()
+        for node in nodes:
+            if node.over:
+                self._drop(node)
+            elif node.work is None or self.working.get(node.work) is node:  # else another has its work
+                self.handout.again(node)
+        return bool(nodes)
 
     def _drop(self, node: Node) -> None:
         """Forget a node that will not be computed now; those that waited for the same work are looked up again."""
@@ -365,8 +390,8 @@ class Schedule:
             own = _own_id(node.instance)
             value = pack(value_of_changes(outcome.changes, outcome.shape, own, node.id))
         head = Head(
-            self.run_number, unit.index, outcome.started, outcome.seconds, value.digest, node.kept, outcome.changes, outcome.shape, reads,
-            bool(value.problem) or node.uncached, value.has_files, value.classes,
+            self.run_number, unit.index, outcome.started, outcome.seconds, value.digest, node.kept, outcome.changes,
+            outcome.shape, reads, bool(value.problem) or node.uncached, value.has_files, value.classes,
         )  # fmt: skip
         if value.digest is not None:
             if value.classes:
@@ -539,8 +564,7 @@ class Schedule:
             self._fail(follower, outcome)
 
     def _left(self, instance: Instance) -> None:
-        for node in self.concurrency.release(instance):
-            self.handout.again(node)
+        self.concurrency.release(instance)
 
     # For those who read the run
 

@@ -164,9 +164,14 @@ class Records:
 
     def begin(self, states: Iterable[State]) -> None:
         """Take the initial records, in their order."""
+        tables: dict[type, Table] = {}
         for index, state in enumerate(states):
-            table = self.table(type(state.record))
-            table.rows[state.record.id] = Row(table, state.record.id, state, Rank(index))
+            record = state.record
+            kind = type(record)
+            if kind not in tables:
+                tables[kind] = self.table(kind)
+            table = tables[kind]
+            table.rows[record.id] = Row(table, record.id, state, Rank(index))
 
     def begin_plain(self, rows: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
         """Take initial records given as fields, as a journal keeps them."""
@@ -473,7 +478,7 @@ class Store:
     def get(self, model: type[M], id: Any) -> M | None:
         """Give the record with this id, or None."""
         table = self._eyes.records.table(model)
-        state = self._eyes.get(table, id)
+        state = self._eyes.get(table, id) if isinstance(id, str) or type(id) is int else None  # 1 is not True (rule S6)
         self._note(("get", table.name, id), lambda: state.digest if state is not None else NOTHING)
         found: M | None = self._hand_out(state.record, model) if state is not None else None
         return found
@@ -495,7 +500,9 @@ class Store:
         self._note(query, lambda: digest(found))
         return found
 
-    def _found(self, kind: str, model: type, predicate: Callable[[Any], Any] | None, equal: Mapping[str, Any]) -> list[tuple[State, Any]]:
+    def _found(
+        self, kind: str, model: type, predicate: Callable[[Any], Any] | None, equal: Mapping[str, Any]
+    ) -> list[tuple[State, Any]]:
         """Find records, and note exactly what was returned; a predicate is kept, so that it can be asked again."""
         table, query = self._query(kind, model, equal)
         states = list(_matching(self._eyes, table, query[2]).values())

@@ -172,7 +172,8 @@ def test_a10_initial_data_in_every_way(tmp_path: Path) -> None:
     file.write_text("Parcel:\n- {id: 1, weight: 2.0}\n- {id: 2, weight: 12.0}\n")
     rows = [{"id": 1, "weight": 2.0}, {"id": 2, "weight": 12.0}]
     first = run_here(graph, PARCELS)
-    ways = [{"Parcel": rows}, {Parcel: rows}, str(file), file, lambda: PARCELS, [cp.create(parcel) for parcel in PARCELS], first.history[0]]
+    changes = [cp.create(parcel) for parcel in PARCELS]
+    ways = [{"Parcel": rows}, {Parcel: rows}, str(file), file, lambda: PARCELS, changes, first.history[0]]
     assert [run_here(graph, way).data for way in ways] == [first.data] * len(ways)
 
 
