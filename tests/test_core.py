@@ -42,3 +42,72 @@ def test_c6_order_is_that_of_the_first_creator_whichever_committed_first(late: b
     run = graph.run(dir=None)
     assert run.value(after) == (["x", "y"], ["of x", "of y"])
     assert [link["id"] for link in run.data["Link"]] == ["of x", "of y"]
+    assert list(run.values(child)) == ["x", "y"]
+
+
+def test_e6_a_node_goes_on_though_its_work_is_that_of_one_that_waits_for_its_place() -> None:
+    """With one place, item 4 comes to f(5), which item 5 was to do first, and waits for that place."""
+
+    def more(n: int) -> int:
+        return n + 1
+
+    twice = cp.alias(more, "twice", inputs={"n": "more"})
+    run = cp.Graph(cp.pipeline(more, twice, each={"n": [4, 5]}, concurrency=1)).run(dir=None, executor="inline")
+    assert run.ok and run.values("twice") == {4: 6, 5: 7}
+
+
+def test_g3_a_guard_is_settled_though_its_record_holds_the_only_place() -> None:
+    def first(id: str) -> str:
+        return id
+
+    def second(first: str) -> str:
+        return first
+
+    def never(store: cp.Store) -> bool:
+        return store.count(Page) > 9
+
+    graph = cp.Graph(cp.pipeline(first, cp.pipeline(second, open=never), each=Page, concurrency=1))
+    run = graph.run([Page(id="a"), Page(id="b")], dir=None, executor="inline")
+    assert run.ok and run.counts == {"first": {"computed": 2}, "second": {"closed": 2}}
+
+
+def test_g3_closed_guards_are_settled_in_graph_order_record_by_record() -> None:
+    ended = []
+    stream = cp.Stream()
+
+    @stream.on(cp.events.NodeEnded)
+    def note(event: cp.events.NodeEnded) -> None:
+        ended.append(event.node)
+
+    def work(id: str) -> str:
+        return id
+
+    def never(store: cp.Store) -> bool:
+        return store.count(Page) > 9
+
+    inner = cp.pipeline(cp.pipeline(work, open=never), each=Link)
+    data = [Page(id="a"), Page(id="b"), Link(id="x"), Link(id="y")]
+    cp.Graph(cp.pipeline(inner, each=Page)).run(data, dir=None, executor="inline", stream=stream)
+    assert ended == ["work[a,x]", "work[a,y]", "work[b,x]", "work[b,y]"]
+
+
+def test_e6_a_limit_lets_the_next_begin_when_a_guard_holds_back_the_one_before() -> None:
+    limit = cp.Limit(1)
+
+    def writes() -> Any:
+        return cp.create(Page(id="a"))
+
+    def guarded() -> int:
+        return 1
+
+    def last() -> int:
+        return 2
+
+    def empty(store: cp.Store) -> bool:
+        return store.count(Page) == 0
+
+    steps = [cp.alias(function, function.__name__, limit=limit) for function in (writes, guarded, last)]
+    graph = cp.Graph(steps[0], cp.pipeline(steps[1], open=empty), steps[2], models=[Page])
+    run = graph.run(dir=None)
+    assert run.ok and run.value("last") == 2
+    assert run.counts["guarded"] == {"closed": 1}
