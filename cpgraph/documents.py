@@ -21,11 +21,12 @@ import attrs
 from cpgraph.errors import DataError, StorageError
 from cpgraph.scalars import FLOAT, INT, TAG, TAGGED, guess, read_float, read_int
 
-__all__ = ["Document", "dump", "gc_paused", "is_json", "parse", "read", "write"]
+__all__ = ["Document", "dump", "gc_paused", "is_json", "parse", "read", "write", "write_whole"]
 
 DEEPEST: Final = 200
 LONGEST: Final = 4_300  # digits of a number
 MOST: Final = 1_000_000  # nodes that aliases may stand for
+BINARY: Final[int] = getattr(os, "O_BINARY", 0)
 SUFFIXES: Final = (".yml", ".yaml", ".json")
 
 
@@ -369,22 +370,26 @@ def _dumper() -> Any:
     return Dumper
 
 
-def write(path: str, text: str) -> None:
-    """Put a file in its place whole: it is there with all of the text, or as it was."""
+def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
+    """Put a file in its place whole: it is there with all of its content, or as it was."""
     target = os.path.realpath(path)
     fresh = f"{target}.{os.getpid():x}-{os.urandom(4).hex()}.tmp"
     try:
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        try:
-            with open(descriptor, "w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(fresh, target)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(fresh)
-            raise
+        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY, 0o666), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(fresh, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(fresh)
+        raise
+
+
+def write(path: str, text: str) -> None:
+    """Write a text as a file, whole or not at all."""
+    try:
+        write_whole(path, text.encode())
     except OSError as error:
         raise StorageError(
             f"the file cannot be written: {error.strerror or error}",

@@ -6,9 +6,9 @@ import html
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from threading import get_ident
 from typing import TYPE_CHECKING, Final
 
+from cpgraph import documents
 from cpgraph.captions import Row, shorten
 from cpgraph.compile import Compiled
 from cpgraph.drawing import FRAME, GREY, INK, LINE, LOOKS, RED, Arrow, Part, Picture, draw
@@ -63,15 +63,8 @@ def render(compiled: Compiled, path: str | os.PathLike[str] | None = None, run: 
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file beside its place, then put it there: nobody ever sees half of it."""
-    target = Path(os.path.realpath(path))
-    part = target.with_name(f".{target.name}.{os.getpid()}-{get_ident()}.part")
     try:
-        try:
-            part.write_bytes(content)
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
+        documents.write_whole(path, content)
     except OSError as error:
         headline = f"the picture cannot be written: {error.strerror or error}"
         raise CpgraphError(headline, {"path": path}, "give a path in a folder that may be written to.") from error

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from functools import cache
 from typing import Final
+
+from cpgraph.packages import Owner, origin_of_file
 
 __all__ = ["message_of", "shortened", "text_of", "told"]
 
@@ -32,18 +33,10 @@ def told(error: BaseException) -> tuple[str, str]:
         return text_of(error), ""
 
 
-def _is_users(filename: str) -> bool:
-    if filename.startswith(_not_the_users()):
-        return False
-    return "site-packages" not in filename and "dist-packages" not in filename
-
-
-@cache
-def _not_the_users() -> tuple[str, ...]:
-    import sysconfig
-
-    installed = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    return "<frozen", HERE, *(path + os.sep for path in installed)
+def _is_users(file: str) -> bool:
+    if file.startswith("<"):
+        return not file.startswith("<frozen")
+    return origin_of_file(os.path.abspath(file)).owner is Owner.USER
 
 
 def text_of(error: BaseException) -> str:
