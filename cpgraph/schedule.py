@@ -20,7 +20,7 @@ from typing import Any, Final
 import attrs
 
 from cpgraph.commits import Conflict, Effect, amended, apply, check, value_of_changes
-from cpgraph.compile import Unit
+from cpgraph.compile import Compiled, Unit
 from cpgraph.conflicts import Conflicts, part_of
 from cpgraph.contents import met
 from cpgraph.decisions import Decisions
@@ -36,6 +36,7 @@ from cpgraph.instances import CLOSED, FAILED, OK, Fan, Instance, World
 from cpgraph.journal import Journal
 from cpgraph.ledger import CACHED, COMMIT_NODES, COMPUTED, FAILED_END, Ledger
 from cpgraph.nodes import Node, Result, Results, Work, moved_inputs, node_id
+from cpgraph.resolve import Binding
 from cpgraph.results import ADOPTED, Head
 from cpgraph.tellings import Tellings
 
@@ -80,6 +81,7 @@ class Schedule:
         self.handout = Handout(targets, settings, stream)
         self.has_guards = any(unit.open is not None and unit.open.guard for unit in self.compiled.units)
         self.joins = {unit.index for unit in self.compiled.units if any(binding.kind == "joined" for binding in unit.bindings)}
+        self.unasked = _unasked(self.compiled)
         self.working: dict[Work, Node] = {}
         self.edited: Mapping[tuple[str, Any], Mapping[str, Any] | None] = {}
         self.makers: dict[int, set[tuple[int, int]]] = {}  # of a resume: runs and units that made the results of each unit
@@ -565,6 +567,8 @@ class Schedule:
 
     def _left(self, instance: Instance) -> None:
         self.concurrency.release(instance)
+        for slot in self.unasked[instance.scope.index]:
+            instance.values[slot] = None
 
     # For those who read the run
 
@@ -602,6 +606,20 @@ class Schedule:
                     seen.update((instance.key[-1], None) for instance in fan.ordered())
                 found[scope] = list(seen)
         return found
+
+
+def _unasked(compiled: Compiled) -> list[list[int]]:
+    """Give for each scope the slots whose values nobody asks for any more once an instance has ended."""
+    bindings = [binding for unit in compiled.units for binding in (*unit.bindings, *(unit.open.bindings if unit.open else ()))]
+    for scope in compiled.scopes:
+        bindings += [*scope.predicate, *(scope.condition.bindings if scope.condition else ())]
+        bindings += [scope.source] if isinstance(scope.source, Binding) else []
+    joined = {binding.unit for binding in bindings if binding.kind == "joined"}
+    outer = {scope.parent for scope in compiled.scopes}  # what lies in such a one may still come, and ask
+    return [
+        [compiled.units[index].slot for index in scope.units if scope.index not in outer and index not in joined]
+        for scope in compiled.scopes
+    ]
 
 
 def _own_id(instance: Instance) -> Any:
