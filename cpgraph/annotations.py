@@ -43,7 +43,7 @@ def strip(annotation: Any) -> Any:
             return type(None)
         if annotation is typing.LiteralString:
             return str
-        if annotation in BARE if _hashable(annotation) else False:
+        if any(annotation is bare for bare in BARE):
             return Any
         if isinstance(annotation, str | typing.TypeVar | typing.ForwardRef | typing.ParamSpec):
             return Any
@@ -55,14 +55,6 @@ def strip(annotation: Any) -> Any:
             annotation = annotation.__value__
         else:
             return annotation
-
-
-def _hashable(annotation: Any) -> bool:
-    try:
-        hash(annotation)
-    except TypeError:
-        return False
-    return True
 
 
 def alternatives(annotation: Any) -> tuple[Any, ...]:
@@ -135,8 +127,7 @@ def checker(annotation: Any) -> Check:
     if origin in (Union, types.UnionType):
         return _any_of([strip(part) for part in args])
     if origin is Literal:
-        allowed = {(type(choice), choice) for choice in args}
-        return lambda value: _hashable(value) and (type(value), value) in allowed
+        return lambda value: any(type(value) is type(choice) and value == choice for choice in args)
     if annotation is typing.Never or annotation is typing.NoReturn:
         return lambda value: False
     if origin is tuple:

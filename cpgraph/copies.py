@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Final
 
 import attrs
@@ -13,9 +14,8 @@ __all__ = ["ATOMIC", "duplicate", "immutable", "isolated"]
 
 ATOMIC: Final = frozenset({type(None), bool, int, float, str, bytes, complex})
 
-_FIELDS: Final[dict[type, tuple[str, ...] | None]] = {}
 
-
+@cache
 def _record_fields(kind: type) -> tuple[str, ...] | None:
     """Give the fields of a class whose instances are their fields and nothing else, None for all other classes."""
     if kind is File:
@@ -33,15 +33,12 @@ def immutable(value: Any) -> bool:
     >>> immutable((1, "a")), immutable(([],))
     (True, False)
     """
-    kind = type(value)
+    kind: Any = type(value)
     if kind in ATOMIC:
         return True
     if kind is tuple or kind is frozenset:
         return all(type(item) in ATOMIC or immutable(item) for item in value)
-    try:
-        names = _FIELDS[kind]
-    except KeyError:
-        names = _FIELDS[kind] = _record_fields(kind)
+    names = _record_fields(kind)
     return names is not None and all(immutable(getattr(value, name)) for name in names)
 
 

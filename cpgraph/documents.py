@@ -142,17 +142,18 @@ def _parse_json(text: str, where: str, deepest: int) -> Document:
 
 # YAML
 
+@attrs.define(eq=False)
 class _Open:
     """A list or mapping that has begun and not ended."""
 
-    __slots__ = ("anchor", "key", "keyed", "kind", "lines", "merge", "size", "value")
-
-    def __init__(self, value: Any, kind: str, anchor: str | None, lines: list[int] | None) -> None:
-        self.value, self.kind, self.anchor, self.lines = value, kind, anchor, lines
-        self.size = 1
-        self.keyed = False
-        self.key: Any = None
-        self.merge: list[Any] = []
+    value: Any
+    kind: str
+    anchor: str | None
+    lines: list[int] | None
+    size: int = 1
+    keyed: bool = False
+    key: Any = None
+    merge: list[Any] = attrs.field(factory=list)
 
 
 MERGE: Final = object()

@@ -390,12 +390,10 @@ def _encoded(change: Any, target: Target) -> tuple[Any, ...]:
 
 
 def _isolated_fields(fields: Any, verb: str, model: type | None, target: Target) -> dict[str, Any]:
-    kept = {}
-    for name, value in fields.items():
-        if type(value) not in ATOMIC:
-            value = _isolated_field(name, value, verb, model, target)
-        kept[name] = value
-    return kept
+    return {
+        name: value if type(value) in ATOMIC else _isolated_field(name, value, verb, model, target)
+        for name, value in fields.items()
+    }
 
 
 def _isolated_field(name: str, value: Any, verb: str, model: type | None, target: Target) -> Any:

@@ -16,7 +16,7 @@ from types import FunctionType
 from typing import Any, Final
 
 from cpgraph.errors import CpgraphError
-from cpgraph.names import main_name, resolve
+from cpgraph.names import main_name, qualified_name, resolve
 
 __all__ = ["Unpicklable", "dumps", "loads", "loads_plain", "named"]
 
@@ -55,7 +55,7 @@ def dumps(value: Any) -> bytes:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # whatever a user's __reduce__ raises
-        kind = _name(type(value))
+        kind = qualified_name(type(value)).replace(":", ".").removeprefix("builtins.")
         raise Unpicklable(
             f"a value of type {kind} does not pickle", kind, error, "return what it was made of, or give its class __reduce__."
         ) from error
@@ -75,11 +75,6 @@ def loads(blob: bytes) -> Any:
 def named(module: str, qualname: str) -> Any:
     """Find a class or function of a script. Stored values name this function: it stays where it is."""
     return resolve(module, qualname)
-
-
-def _name(kind: type) -> str:
-    module = main_name() if kind.__module__ in MAINS else kind.__module__
-    return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
 
 
 class _Pickler(pickle.Pickler):

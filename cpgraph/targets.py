@@ -112,14 +112,14 @@ class _Script(SourceFileLoader):
 
 def _load_module(name: str) -> ModuleType:
     sys.path.insert(0, os.getcwd())
-    try:
-        with _importing(name, name):
+    with _importing(name, name):
+        try:
             return import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise
-        mend = "name a file, such as orders.py, or a module that can be imported from here, such as shop.orders."
-        raise TargetError(f"there is no file and no module called {name!r}", mend=mend) from error
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+                raise
+            mend = "name a file, such as orders.py, or a module that can be imported from here, such as shop.orders."
+            raise TargetError(f"there is no file and no module called {name!r}", mend=mend) from error
 
 
 @contextlib.contextmanager
@@ -132,10 +132,6 @@ def _importing(path: str, shown: str) -> Iterator[None]:
         yield
     except (CpgraphError, KeyboardInterrupt):
         raise
-    except ModuleNotFoundError as error:
-        if error.name is not None and f"{shown}.".startswith(f"{error.name}."):
-            raise
-        raise _refused(shown, error) from error
     except SystemExit as error:
         mend = 'put what runs under `if __name__ == "__main__":`.'
         raise TargetError(f"{shown} ends the program while it is imported", {"raised": text_of(error)}, mend) from error
