@@ -68,11 +68,9 @@ class Conflicts:
         errors: dict[str, BaseException] = {}
         compiled = self._world.compiled
         for (place, _, model, field), met in self._met.items():
-            pairs = sorted(
-                ((_pair(conflict), conflict.id) for conflict in met), key=lambda found: [node_key(node) for node in found[0]]
-            )
-            (first, later), id = pairs[0]
-            nodes = {node for conflict in met for node in _pair(conflict)}
+            pairs = [(_pair(conflict), conflict.id) for conflict in met]
+            (first, later), id = min(pairs, key=lambda found: [node_key(node) for node in found[0]])
+            nodes = {node for pair, _ in pairs for node in pair}
             error = _error(compiled, first, later, model, id, field, compiled.places[place], len(nodes))
             step = compiled.units[later[0]].step
             about = f"{error.facts['later']} {model} {id!r} {field} {len(kept)}"

@@ -7,7 +7,7 @@ An `Instance` is one copy of the inside of an `each` (or the one copy of what is
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import attrs
@@ -143,6 +143,10 @@ class Instance:
             state = self.row.base or self.row.writes[0].state
             return state.record if state is not None else None
         return self.item
+
+    def eyes_of(self, unit: int) -> Callable[[Write], bool]:
+        """Give what tells which writes come before a node of this instance."""
+        return Asker(self.world, unit, self).sees
 
     def comes_after(self, write: Write, earlier: Write) -> bool:
         """Tell whether a write of this instance comes after another one."""

@@ -22,7 +22,7 @@ from cpgraph.copies import isolated
 from cpgraph.digest import digest, list_digest
 from cpgraph.errors import CpgraphError, RecordNotFound, nearest
 from cpgraph.portable import kept_predicate, predicate_from
-from cpgraph.ranks import Rank, node_earlier, rank_key
+from cpgraph.ranks import Rank, node_earlier, node_key, rank_key
 
 __all__ = ["Eyes", "Live", "Query", "Records", "Row", "Snapshot", "State", "Store", "Table", "View", "Write", "ask"]
 
@@ -283,8 +283,12 @@ def fold(row: Row, writes: Sequence[Write]) -> State | None:
 
 
 def add_head(heads: Sequence[Write], write: Write) -> list[Write]:
-    """Add a write to those of one field that no other one comes after; beyond a number of them the oldest are let go."""
-    return [*(head for head in heads[-MOST_HEADS:] if not head.is_before(write)), write]
+    """Add a write to those of one field that no other one comes after; beyond a number of them the last in graph order goes."""
+    sees = write.instance.eyes_of(write.unit)
+    found = [*(head for head in heads if not sees(head)), write]
+    if len(found) > MOST_HEADS:
+        found.remove(max(found, key=lambda head: node_key((head.unit, head.instance.chain))))
+    return found
 
 
 def standing(heads: Sequence[Write]) -> Write:

@@ -11,6 +11,7 @@ import cpgraph as cp
 @cp.model
 class Page:
     id: str
+    text: int = -1
 
 
 @cp.model
@@ -111,3 +112,17 @@ def test_e6_a_limit_lets_the_next_begin_when_a_guard_holds_back_the_one_before()
     run = graph.run(dir=None)
     assert run.ok and run.value("last") == 2
     assert run.counts["guarded"] == {"closed": 1}
+
+
+@pytest.mark.parametrize("count", [3, 250])
+def test_c2_the_write_of_the_first_node_stands_among_however_many(count: int) -> None:
+    def write(n: int) -> Any:
+        return cp.update(Page, "a", text=n)
+
+    graph = cp.Graph(cp.pipeline(write, each={"n": list(range(count))}), models=[Page])
+    run = graph.run([Page(id="a")], dir=None, executor="inline")
+    (failure,) = run.failures
+    assert isinstance(failure.error, cp.ConflictError)
+    assert failure.error.facts["first"] == "write[0] (its write stands)"
+    assert failure.error.facts["nodes in all"] == count
+    assert run.data == {"Page": [{"id": "a", "text": 0}]}
