@@ -229,7 +229,10 @@ def _argument(call: Call, given: Any, push: Push) -> Any:
 
 def _bound(call: Call, push: Push) -> tuple[list[Any], dict[str, Any]]:
     target = call.target
-    given = [arg if type(arg) in ATOMIC else _argument(call, arg, push) for arg in call.args]
+    given = list(call.args)
+    for place, arg in enumerate(given):
+        if type(arg) not in ATOMIC:
+            given[place] = _argument(call, arg, push)
     if not target.keywords:
         return given, NO_KEYWORDS
     count = len(target.positional)

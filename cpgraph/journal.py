@@ -353,7 +353,13 @@ class Journal:
                 self._home.testify(generation)
 
     def _write_results(self, db: sqlite3.Connection) -> int:
-        rows = [(id, *row, _sum(id, *row)) for id, row in self._results.items()]
+        rows = []
+        for id, (key, head, value, ref) in self._results.items():
+            if key is None or value is None:
+                total = _sum(id, key, head, value, ref)
+            else:  # as `_sound` does
+                total = blake2b(b"%d 3 " % id + key + head + value, digest_size=8).digest()
+            rows.append((id, key, head, value, ref, total))
         db.executemany("INSERT INTO results VALUES (?, ?, ?, ?, ?, ?)", rows)
         prefixes = sorted([(int.from_bytes(key[:PREFIX]), id) for key, ids in self._keys.items() for id in ids])
         db.executemany("INSERT INTO fresh VALUES (?, ?)", prefixes)

@@ -104,6 +104,8 @@ class Node:
     @property
     def kept(self) -> bytes:
         """What is kept of its inputs with the result."""
+        if len(self.inputs) == 1:
+            return self.inputs[0][:PART]
         return b"".join([part[:PART] for part in self.inputs])
 
     @property

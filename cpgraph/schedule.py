@@ -80,6 +80,9 @@ class Schedule:
         self.flow.first = failed_before
         self.handout = Handout(targets, settings, stream)
         self.has_guards = any(unit.open is not None and unit.open.guard for unit in self.compiled.units)
+        self.has_limits = any(
+            unit.limited or (unit.step is not None and unit.step.options.limit is not None) for unit in self.compiled.units
+        )
         self.joins = {unit.index for unit in self.compiled.units if any(binding.kind == "joined" for binding in unit.bindings)}
         self.unasked = _unasked(self.compiled)
         self.working: dict[Work, Node] = {}
@@ -300,7 +303,7 @@ class Schedule:
     def _hand_out(self) -> None:
         for lane in list(self.handout.lanes.values()):
             self._fill(lane)
-        while self._let_start():
+        while self.has_limits and self._let_start():
             for lane in self.handout.lanes.values():
                 self._fill(lane)
 
