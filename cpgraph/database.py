@@ -228,9 +228,15 @@ class Database:
 
     # Writing
 
+    def need_writable(self) -> None:
+        """Refuse to write where only to read was asked for."""
+        if not self.writable:
+            raise StorageError("the journal was opened for reading", self.path, mend="open it with writable=True.")
+
     @contextlib.contextmanager
     def transaction(self, doing: str) -> Iterator[sqlite3.Connection]:
         """Write what the block writes, all or nothing; when it has been left, it is on disk."""
+        self.need_writable()
         with self.lock, telling(doing, self.path):
             if self._file is not None and self._file != identity(self.path)[:2]:
                 raise StorageError(f"cannot {doing}: the journal was removed or replaced meanwhile", self.path, mend="run again.")

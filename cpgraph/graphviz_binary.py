@@ -8,7 +8,8 @@ directly, without a shell and without files: the source goes in, the picture com
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Final
 
 from cpgraph.errors import CpgraphError
@@ -80,7 +81,7 @@ class _Unknown(_Broken):
     """A rung that does not know the format; that is no news."""
 
 
-def _run(program: str, source: str, format: str, *options: str) -> bytes:
+def _run(format: str, program: str, source: str, options: Sequence[str] = ()) -> bytes:
     import subprocess
 
     try:
@@ -98,26 +99,18 @@ def _run(program: str, source: str, format: str, *options: str) -> bytes:
     return done.stdout
 
 
-def _svg(program: str, source: str) -> bytes:
-    return _run(program, source, "svg")
-
-
-def _png(program: str, source: str) -> bytes:
-    return _run(program, source, "png", "-Gdpi=144")  # sharp on the screens of today
-
-
-def _pdf(program: str, source: str) -> bytes:
-    return _run(program, source, "pdf")
-
-
 def _pdf_of_pixels(program: str, source: str) -> bytes:
     """Wrap an image up as PDF: graphviz-pure draws no PDF."""
-    _, _, across, down, *_ = _run(program, source, "plain").split(maxsplit=4)
+    _, _, across, down, *_ = _run("plain", program, source).split(maxsplit=4)
     dpi = min(FINEST, (PIXELS / (float(across) * float(down))) ** 0.5)
-    return _wrapped(_run(program, source, "jpeg", f"-Gdpi={dpi:.0f}"), dpi)
+    return _wrapped(_run("jpeg", program, source, [f"-Gdpi={dpi:.0f}"]), dpi)
 
 
-MAKERS: Final = {"svg": (_svg,), "png": (_png,), "pdf": (_pdf, _pdf_of_pixels)}
+MAKERS: Final = {
+    "svg": (partial(_run, "svg"),),
+    "png": (partial(_run, "png", options=("-Gdpi=144",)),),  # sharp on the screens of today
+    "pdf": (partial(_run, "pdf"), _pdf_of_pixels),
+}
 
 
 def _wrapped(image: bytes, dpi: float) -> bytes:

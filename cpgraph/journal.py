@@ -22,7 +22,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from hashlib import blake2b
 from itertools import chain
 from typing import Any, Final, NamedTuple
@@ -31,7 +31,6 @@ from cpgraph import disk
 from cpgraph.database import PREFIX, Database
 from cpgraph.directory import Directory
 from cpgraph.disk import Bodies, digest_of, telling
-from cpgraph.errors import StorageError
 from cpgraph.locks import Live
 from cpgraph.runlog import Batch, RunLog, RunRow
 from cpgraph.upkeep import Freed, collect
@@ -90,6 +89,8 @@ class Journal:
         witnessed = self._home.witnessed() if self._home else 0  # before the journal is looked at, which others may be writing
         self._db = Database(self.path if self._home else None, writable, self._damage)
         self._log = RunLog(self._db, self._live, self._damage)
+        self.runs, self.batches = self._log.runs, self._log.batches
+        self.delete, self.strip = self._log.delete, self._log.strip
         self._lock = self._db.lock
         # What has been added and not committed, and which ids may be given
         self._results: dict[int, Result] = {}
@@ -191,7 +192,7 @@ class Journal:
         if self._bodies is None or len(body) <= LARGE:
             self._blobs[digest] = body
         else:
-            self._need_writable()
+            self._db.need_writable()
             with telling("write a value", self._bodies.path(digest)):
                 self._bodies.put(digest, body, anew=digest in self._doubted)
         return digest
@@ -258,14 +259,6 @@ class Journal:
             self._log.end(db, run, status, batches, meta)
         self._live.let_go(run)
 
-    def runs(self, graph: str | None = None) -> list[RunRow]:
-        """List the runs of the directory, or of one graph, oldest first."""
-        return self._log.runs(graph)
-
-    def batches(self, run: int) -> Iterator[Batch]:
-        """Read what a run committed, in order; a batch that is damaged or missing is reported and comes without body."""
-        return self._log.batches(run)
-
     @property
     def generation(self) -> int:
         """Give a number that grows with every commit of any process."""
@@ -279,23 +272,12 @@ class Journal:
 
     # Cleaning up
 
-    def delete(self, runs: Iterable[int]) -> list[int]:
-        """Delete runs with their batches, and say which; those that still go on are left."""
-        self._need_writable()
-        return self._log.delete(runs)
-
-    def strip(self, run: int, meta: bytes) -> None:
-        """Delete what a run committed, and leave its meta to those whose results it made: a run of no graph."""
-        self._need_writable()
-        self._log.strip(run, meta)
-
     def gc(self, keep_results: Container[int], keep_blobs: Container[bytes], generation: int) -> Freed:
         """Remove results and blobs that are not to be kept, and files that nobody names.
 
         `generation` is that of before the caller looked what is to be kept. Nothing is removed while a run goes on, or once
         something has been written since: what is `held` then is for the next time.
         """
-        self._need_writable()
         return collect(self._db, self._bodies, keep_results, keep_blobs, lambda: self._is_held(generation))
 
     def _is_held(self, generation: int) -> bool:
@@ -329,7 +311,6 @@ class Journal:
     @contextlib.contextmanager
     def _writing(self, doing: str) -> Iterator[sqlite3.Connection]:
         """Commit what was added, and what the block writes."""
-        self._need_writable()
         if self._bodies is not None:
             with telling(doing, self._bodies.directory):
                 self._bodies.sync()
@@ -373,7 +354,6 @@ class Journal:
 
     def _reserved(self) -> int:
         """Reserve a block of ids at once, as none is left, and give the first."""
-        self._need_writable()
         with self._db.transaction("reserve ids"):
             ids = self._reserve()
         self._left += len(ids)
@@ -383,10 +363,6 @@ class Journal:
     def _reserve(self) -> range:
         first = self._db.take("result", BLOCK)
         return range(first, first + BLOCK)
-
-    def _need_writable(self) -> None:
-        if not self.writable:
-            raise StorageError("the journal was opened for reading", self.path, mend="open it with writable=True.")
 
     def _damage(self, what: str, path: str | None = None) -> None:
         self.damaged += 1

@@ -262,8 +262,7 @@ def size_text(size: int) -> str:
     """
     if size < 1_000:
         return f"{size} bytes"
-    for unit in ("kB", "MB"):
-        size_in = size / {"kB": 1e3, "MB": 1e6}[unit]
-        if size_in < 1_000:
-            return f"{size_in:.3g} {unit}"
+    for unit, worth in (("kB", 1e3), ("MB", 1e6)):
+        if size < 1_000 * worth:
+            return f"{size / worth:.3g} {unit}"
     return f"{size / 1e9:,.3g} GB"
