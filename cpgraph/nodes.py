@@ -18,7 +18,7 @@ from cpgraph.journal import Journal, Row
 from cpgraph.results import DEFAULT_PART, PART, Head, read_head
 from cpgraph.store import Store, ask
 
-__all__ = ["Kept", "Node", "Result", "Results", "Work", "moved_inputs", "node_id"]
+__all__ = ["Kept", "Node", "Result", "Results", "Work", "moved_inputs", "node_id", "stand"]
 
 
 def node_id(step: str, key: Iterable[Any]) -> str:
@@ -219,7 +219,7 @@ class Results:
         """Check what was read, and that the value and its files are still there."""
         if head.for_one_run:
             return None
-        if head.reads is not None and not _stand(node, head.reads):
+        if head.reads is not None and not stand(node, head.reads):
             return None
         if row.value is not None:
             value = Value(head.digest, row.value, has_files=head.has_files, classes=head.classes)
@@ -237,7 +237,7 @@ class Results:
         return Result(row.id, head, value)
 
 
-def _stand(node: Node, reads: Iterable[tuple[Any, bytes]]) -> bool:
+def stand(node: Node, reads: Iterable[tuple[Any, bytes]]) -> bool:
     """Tell whether all that was read would be the same again; a file that is gone is no answer."""
     eyes = node.eyes().eyes()
     try:
@@ -266,7 +266,7 @@ def moved_inputs(node: Node) -> list[str]:
                 found.append(binding.name)
         except Undigestible:
             found.append(binding.name)
-    if node.store is not None and node.store.read_files and not _stand(node, node.store.reads or ()):
+    if node.store is not None and node.store.read_files and not stand(node, node.store.reads or ()):
         found.append("store")
     return found
 

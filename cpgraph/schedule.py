@@ -35,7 +35,7 @@ from cpgraph.inputs import Deleted, Inputs
 from cpgraph.instances import CLOSED, FAILED, OK, Fan, Instance, World
 from cpgraph.journal import Journal
 from cpgraph.ledger import CACHED, COMMIT_NODES, COMPUTED, FAILED_END, Ledger
-from cpgraph.nodes import Node, Result, Results, Work, moved_inputs, node_id
+from cpgraph.nodes import Node, Result, Results, Work, moved_inputs, node_id, stand
 from cpgraph.resolve import Binding
 from cpgraph.results import ADOPTED, Head
 from cpgraph.tellings import Tellings
@@ -563,10 +563,14 @@ class Schedule:
         row = self.ledger.keep_failure(node.id, unit.name, outcome, max(node.attempts, 1), instance)
         self.ledger.end(unit, instance, FAILED_END, row, seconds=outcome.seconds)
         self.flow.end(unit, instance, FAILED, node.id)
+        reads = outcome.reads if outcome.reads is not None else node.reads
         followers, node.followers = node.followers or (), None
         for follower in followers:
-            follower.attempts = node.attempts
-            self._fail(follower, outcome)
+            if reads and not stand(follower, reads):  # the store tells it something else
+                self.flow.ready.append((follower.unit, follower.instance))
+            else:
+                follower.attempts = node.attempts
+                self._fail(follower, outcome)
 
     def _left(self, instance: Instance) -> None:
         self.concurrency.release(instance)
