@@ -47,7 +47,6 @@ class _Hands(Seat):
     process: SpawnProcess | None = None
     link: Connection[Any, Any] | None = None
     calls: dict[int, Call] = attrs.field(factory=dict)
-    cargoes: int = 0
     killed: bool = False
 
 
@@ -62,7 +61,7 @@ class Processes(Crew[_Hands]):
 
     def __init__(self, width: int, returned: Returned, targets: Sequence[Target]) -> None:
         super().__init__(width, returned, _Hands)
-        self._cargoes = [Cargo(targets)]
+        self._cargo = Cargo(targets)
         self._seconds: dict[int, float] = {}  # what a call of a step took of late
         self._broken: CpgraphError | None = None
         self._closing = False
@@ -160,25 +159,15 @@ class Processes(Crew[_Hands]):
                 self._put(hands, call, None)
                 continue
             try:
-                cargo, blob = self._cargo(call.target), pack_call(call)
+                blob = pack_call(call)
             except Exception as error:
                 self._put(hands, call, Outcome(call.token, error, text_of(error)))
                 continue
-            place = self._cargoes[cargo].places[id(call.target)]
             hands.calls[call.token] = call
-            items.append((call.token, cargo, place, blob, self._expected(call) >= TOGETHER))
+            items.append((call.token, self._cargo.places[id(call.target)], blob, self._expected(call) >= TOGETHER))
         if items:
-            new = [cargo.blob for cargo in self._cargoes[hands.cargoes :]]
-            hands.cargoes += len(new)
             hands.since = monotonic()
-            self._tell(hands, "calls", [*new, *items])
-
-    def _cargo(self, target: Target) -> int:
-        for number, cargo in enumerate(self._cargoes):
-            if id(target) in cargo.places:
-                return number
-        self._cargoes.append(Cargo([target]))
-        return len(self._cargoes) - 1
+            self._tell(hands, "calls", items)
 
     def _tell(self, hands: _Hands, *message: Any) -> None:
         hands.link.send_bytes(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))  # type: ignore[union-attr]
@@ -259,7 +248,7 @@ class Processes(Crew[_Hands]):
                 if mask:
                     mask(signal.SIG_SETMASK, before)
                 other.close()
-        hands.cargoes = 0
+        hands.link.send_bytes(self._cargo.blob)
         hands.link.recv_bytes()  # it is ready
 
     def _cannot_start(self, hands: _Hands, error: Exception) -> CpgraphError:

@@ -31,23 +31,20 @@ class Worker:
     def __init__(self, link: Connection[Any, Any]) -> None:
         self._link = link
         self._waiting: SimpleQueue[Any] = SimpleQueue()
-        self._opened: list[Opened] = []
         self._done: list[tuple[int, bytes]] = []
         self._reported = 0.0
         self._lock = Lock()  # of what is sent, and of what is done but not sent
 
-    def run(self) -> None:
+    def run(self, cargo: bytes) -> None:
         Thread(target=self._listen, daemon=True).start()
         self._send("ready")
+        opened = Opened(cargo)
         while (item := self._waiting.get()) is not None:
-            if isinstance(item, bytes):
-                self._opened.append(Opened(item))
-                continue
-            token, cargo, place, blob, slow = item
+            token, place, blob, slow = item
             if slow or monotonic() - self._reported > REPORT:
                 with self._lock:
                     self._report()
-            done = token, pack_outcome(self._opened[cargo].perform(token, place, blob, self._push))
+            done = token, pack_outcome(opened.perform(token, place, blob, self._push))
             with self._lock:
                 self._done.append(done)
                 if self._waiting.empty():
@@ -69,14 +66,10 @@ class Worker:
 
     def _give_back(self) -> None:
         """Send what is done and the tokens of what has not begun; what is neither is running."""
-        items: list[Any] = []
+        back: list[int] = []
         with suppress(Empty):
             while True:
-                items.append(self._waiting.get_nowait())
-        for item in items:
-            if isinstance(item, bytes):
-                self._waiting.put(item)
-        back = [item[0] for item in items if not isinstance(item, bytes)]
+                back.append(self._waiting.get_nowait()[0])
         with self._lock:
             self._report()
             self._send("back", back)
@@ -108,7 +101,11 @@ def serve(link: Connection[Any, Any]) -> None:
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     _end_with_the_parent()
-    Worker(link).run()
+    try:
+        cargo = link.recv_bytes()
+    except (EOFError, OSError):  # the run's process is gone already
+        return
+    Worker(link).run(cargo)
 
 
 def _end_with_the_parent() -> None:

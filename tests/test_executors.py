@@ -546,11 +546,12 @@ def test_a_pool_of_processes_gets_local_functions_by_value():
 
 
 def test_what_does_not_pickle_names_the_argument():
-    def step(handle):
+    def give(handle):
         return handle
 
+    step = target(give)
     for spec in ("processes", spawning()):
-        with Harness(spec) as harness:
+        with Harness(spec, targets=[step]) as harness:
             outcome = harness.run(step, threading.Lock())
             assert "'handle'" in str(outcome.error)
             assert "Mend:" in str(outcome.error)
