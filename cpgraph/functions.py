@@ -16,7 +16,7 @@ from cpgraph.code import ITERABLE_COROUTINE, code_form, names_in, tree_form
 from cpgraph.digest import digest
 from cpgraph.items import Item
 from cpgraph.names import main_name, qualified_name
-from cpgraph.packages import Origin, Owner, origin_of_file, origin_of_module
+from cpgraph.packages import SELF, USER, Origin, origin_of_file, origin_of_module
 from cpgraph.reach import (
     UNBOUND,
     Content,
@@ -35,7 +35,7 @@ __all__ = ["annotations_of", "function"]
 def function(content: Content, thing: FunctionType) -> bytes:
     """Write a function: the user's, and a library's that was made round one of the user's, as an item; others by name."""
     origin = origin_of_function(thing)
-    if origin.owner is Owner.USER:
+    if origin is USER:
         item = content.walker.item(thing, name_of(thing), "function", _user_function)
         if item.inputs is None:
             item.inputs = set()
@@ -45,7 +45,7 @@ def function(content: Content, thing: FunctionType) -> bytes:
                         item.inputs |= _mentioned(content.walker, cls)
         content.item.also |= item.inputs
         return content.item.mention(item)
-    if origin.owner is not Owner.SELF and is_users(thing):
+    if origin is not SELF and is_users(thing):
         return content.need(thing, name_of(thing), "function", _wrapper)
     return content.named(origin, qualified_name(thing))
 
@@ -122,7 +122,7 @@ def _classes_in(annotation: Any, space: Mapping[str, Any]) -> Iterator[type]:
         if isinstance(thing, str):
             waiting += _named_in(thing, space)
         elif isinstance(thing, type) and not hasattr(thing, "__origin__"):
-            if origin_of_class(thing).owner is Owner.USER:
+            if origin_of_class(thing) is USER:
                 yield thing
         else:
             arguments = getattr(thing, "__args__", ())
@@ -192,7 +192,7 @@ class _Globals:
             except ImportError:
                 return self.missing(module)
         origin = _origin_unloaded(full)
-        if origin.owner is not Owner.USER:
+        if origin is not USER:
             asked = name or "".join(attributes[:1])  # `import m` and `m.n` as `from m import n`
             return self.content.named(origin, f"{full}:{asked}"), 0 if name else len(attributes[:1])
         found: Any = _import(full)
@@ -222,7 +222,7 @@ class _Globals:
                         return b"?" + self.content.encode(name), given + 1
                 given += 1
                 origin = origin_of_module(module.__name__)
-                if origin.owner is not Owner.USER and not isinstance(thing, ModuleType) and not is_users(thing):
+                if origin is not USER and not isinstance(thing, ModuleType) and not is_users(thing):
                     if isinstance(thing, FunctionType | type) or isinstance(getattr(thing, "__self__", None), ModuleType):
                         return self.content.encode(thing), given
                     return self.content.named(origin, name_in_library(thing) or name), given

@@ -21,7 +21,7 @@ from cpgraph.digest import digest
 from cpgraph.functions import annotations_of, function
 from cpgraph.items import Item
 from cpgraph.names import qualified_name
-from cpgraph.packages import Owner, origin_of_module
+from cpgraph.packages import USER, origin_of_module
 from cpgraph.reach import Content, Kind, Walker, handle, name_in_library, origin_of_class, shown
 
 __all__ = ["KINDS"]
@@ -48,7 +48,7 @@ _FACTORY: Final[Any] = attrs.Factory
 def _class(content: Content, cls: type) -> bytes:
     origin = content.walker.origin_of_class(cls)
     name = qualified_name(cls)
-    if origin.owner is not Owner.USER:
+    if origin is not USER:
         return content.named(origin, name)
     if not cls.__flags__ & HEAP_TYPE:  # it came from a compiled module
         return content.need(cls, name, "extension", _extension)
@@ -135,7 +135,7 @@ def _method(content: Content, method: MethodType) -> bytes:
 
 def _module(content: Content, module: ModuleType) -> bytes:
     origin = origin_of_module(module.__name__)
-    if origin.owner is Owner.USER:
+    if origin is USER:
         return content.need(module, module.__name__, "module", whole_module)
     return content.named(origin, module.__name__)
 
@@ -171,7 +171,7 @@ def _builtin(content: Content, function: Any) -> bytes | None:
         kept = name_in_library(function)
         return content.named(origin_of_class(type(function.__self__)), kept) if kept else None  # else by what it is bound to
     origin = origin_of_module(function.__module__)
-    if origin.owner is Owner.USER:
+    if origin is USER:
         return content.need(function, qualified_name(function), "extension", _extension)
     return content.named(origin, qualified_name(function))
 

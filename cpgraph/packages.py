@@ -10,43 +10,32 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from enum import Enum
 from functools import cache
 from typing import Any, Final
 
 import attrs
 
-__all__ = ["Origin", "Owner", "origin_of_file", "origin_of_module"]
+__all__ = ["SELF", "USER", "Origin", "origin_of_file", "origin_of_module"]
 
 HERE: Final = os.path.normcase(os.path.dirname(os.path.realpath(__file__)))
 SITES: Final = frozenset({"site-packages", "dist-packages"})
 
 
-class Owner(Enum):
-    """Whose code it is."""
-
-    USER = "user"
-    LIBRARY = "library"
-    BUILTIN = "builtin"
-    SELF = "self"
-
-
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Origin:
-    """Whose code it is, and of a library which package in what version."""
+    """Whose code it is: one of those below, or of a library, which package in what version."""
 
-    owner: Owner
     package: str = ""
     version: str = ""
 
 
-USER: Final = Origin(Owner.USER)
-BUILTIN: Final = Origin(Owner.BUILTIN)
-SELF: Final = Origin(Owner.SELF)
+USER: Final = Origin()
+BUILTIN: Final = Origin()
+SELF: Final = Origin()
 
 
 def _python() -> Origin:
-    return Origin(Owner.LIBRARY, "python", f"{sys.version_info[0]}.{sys.version_info[1]}")
+    return Origin("python", f"{sys.version_info[0]}.{sys.version_info[1]}")
 
 
 @cache
@@ -98,14 +87,14 @@ def _distribution(top: str) -> Origin:
     from importlib import metadata
 
     try:
-        return Origin(Owner.LIBRARY, top, metadata.version(top))
+        return Origin(top, metadata.version(top))
     except metadata.PackageNotFoundError:
         pass
     names = sorted(set(_distributions().get(top, ())))
     versions = [metadata.version(name) for name in names]
     if not versions:
         versions = [str(getattr(sys.modules.get(top), "__version__", "unknown"))]
-    return Origin(Owner.LIBRARY, top, "+".join(versions))
+    return Origin(top, "+".join(versions))
 
 
 @cache

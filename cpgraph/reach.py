@@ -16,7 +16,7 @@ from typing import Any, Final
 from cpgraph.digest import Walk, digest
 from cpgraph.items import Item
 from cpgraph.names import main_name, qualified_name
-from cpgraph.packages import Origin, Owner, origin_of_file, origin_of_module
+from cpgraph.packages import SELF, USER, Origin, origin_of_file, origin_of_module
 from cpgraph.sources import Sources
 
 __all__ = ["UNBOUND", "Build", "Content", "Kind", "Walker", "cells_of", "handle", "is_users", "name_in_library"]
@@ -96,12 +96,12 @@ class Content(Walk):
         if id(value) in self.walker.process:  # what the process was started with is in no key (rule N10)
             return b"P" + self.encode(self.walker.process[id(value)])
         origin = self.walker.origin_of_class(cls)
-        if origin.owner is Owner.SELF and cls.__module__ != "cpgraph.models":
+        if origin is SELF and cls.__module__ != "cpgraph.models":
             return b"S" + self.encode(qualified_name(cls))
         mark = b""
-        if self.classes_count and origin.owner is Owner.USER:
+        if self.classes_count and origin is USER:
             mark = b"c" + self.encode(cls)
-        elif self.classes_count and origin.owner is Owner.LIBRARY:
+        elif self.classes_count and origin.version:
             mark = b"c" + self.item.mention(self.walker.package(origin))
         return mark + super().part(value)
 
@@ -125,7 +125,7 @@ class Content(Walk):
         if name in HIDES_CODE:
             self.item.unseen.append(f"{self.item.name} uses {name.replace(':', '.')}")
         unversioned = name.startswith("copyreg:") or (origin.package == "python" and not self.classes_count)
-        if origin.owner is Owner.LIBRARY and not unversioned:
+        if origin.version and not unversioned:
             return b"L" + self.encode(name) + self.item.mention(self.walker.package(origin))
         return b"B" + self.encode(name)
 
@@ -150,7 +150,7 @@ def is_users(thing: Any) -> bool:
             continue
         seen.add(id(thing))
         if isinstance(thing, FunctionType):
-            if origin_of_function(thing).owner is Owner.USER:
+            if origin_of_function(thing) is USER:
                 return True
             waiting += [value for _, value in cells_of(thing)]
             waiting.append(getattr(thing, "__wrapped__", None))
@@ -160,7 +160,7 @@ def is_users(thing: Any) -> bool:
             waiting.append(thing.func)
         else:
             cls = thing if isinstance(thing, type) else type(thing)
-            if origin_of_class(cls).owner is Owner.USER:
+            if origin_of_class(cls) is USER:
                 return True
     return False
 
@@ -210,7 +210,7 @@ def name_in_library(method: Any) -> str | None:
     """Name a method of an object that a library keeps for the whole process, handed out like a function: `random.choice`."""
     cls = type(getattr(method, "__self__", None))
     name = getattr(method, "__name__", "")
-    if origin_of_class(cls).owner is Owner.LIBRARY and getattr(sys.modules.get(cls.__module__), name, None) == method:
+    if origin_of_class(cls).version and getattr(sys.modules.get(cls.__module__), name, None) == method:
         return f"{cls.__module__}:{name}"
     return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from cpgraph.packages import Owner, origin_of_file
+from cpgraph.packages import USER, origin_of_file
 
 __all__ = ["message_of", "shortened", "text_of", "told"]
 
@@ -36,7 +36,7 @@ def told(error: BaseException) -> tuple[str, str]:
 def _is_users(file: str) -> bool:
     if file.startswith("<"):
         return not file.startswith("<frozen")
-    return origin_of_file(os.path.abspath(file)).owner is Owner.USER
+    return origin_of_file(os.path.abspath(file)) is USER
 
 
 def text_of(error: BaseException) -> str:
