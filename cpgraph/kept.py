@@ -252,16 +252,16 @@ def _from_last(last: Last) -> Resumed:
             break
         chain.append(Last(last.journal, row))
     results: dict[tuple[str, tuple[Any, ...]], int] = {}
-    failed: set[tuple[int, tuple[Any, ...]]] = set()
+    failed: set[tuple[str, tuple[Any, ...]]] = set()
     for one in reversed(chain):
-        _collect(one.line, results, failed, last.line, None)
+        _collect(one.line, results, failed, None)
     params = last.meta.get("params")
     body = last.journal.blob(params) if params else None
     done = len(results)
     return Resumed(
         last.row.number,
         f"from run {last.row.number} ({last.row.status or 'killed'}), {done:,} nodes done",
-        Kept(results, frozenset(failed), {step.name: step.scope for step in last.line.steps.values()}),
+        _kept(results, failed, last.line),
         loads(body) if body is not None else {},
         tuple(last.meta["source"]),
         None if last.meta["source"][0] in ("path", "function") else _states_of(last.journal, last.row),
@@ -287,15 +287,11 @@ def _in_order(line: Line) -> list[Any]:
 def _collect(
     line: Line,
     results: dict[tuple[str, tuple[Any, ...]], int],
-    failed: set[tuple[int, tuple[Any, ...]]],
-    newest: Line,
+    failed: set[tuple[str, tuple[Any, ...]]],
     upto: int | None,
 ) -> None:
-    """Take what a line completed, and where it failed, over what is there. Scopes are counted as in the newest line."""
-    scopes = {step.name: step.scope for step in newest.steps.values()}
+    """Take which nodes a line completed, and which failed, over what is there."""
     names = {unit: step.name for unit, step in line.steps.items()}
-    done: set[tuple[int, tuple[Any, ...]]] = set()
-    bad: set[tuple[int, tuple[Any, ...]]] = set()
     for entry in line:
         if upto is not None and entry.version > upto:
             break
@@ -303,24 +299,28 @@ def _collect(
         if name is None:
             continue
         node = name, entry.key
-        scope = scopes.get(name, line.steps[entry.unit].scope)
         if entry.ended in ("computed", "cached"):
             results[node] = entry.result
-            done.add((scope, entry.key))
+            failed.discard(node)
         elif entry.ended == "failed":
             results.pop(node, None)
-            bad.add((scope, entry.key))
-    if line is newest:
-        failed -= done
-    failed |= bad
+            failed.add(node)
+
+
+def _kept(
+    results: Mapping[tuple[str, tuple[Any, ...]], int], failed: Iterable[tuple[str, tuple[Any, ...]]], line: Line
+) -> Kept:
+    """Say in which instances of a line nodes failed; a step that it does not have any more has not."""
+    scopes = {step.name: step.scope for step in line.steps.values()}
+    return Kept(results, frozenset((scopes[name], key) for name, key in failed if name in scopes), scopes)
 
 
 def _from_version(version: Version, journal: Journal) -> Resumed:
     run = version.run
     line = run.line
     results: dict[tuple[str, tuple[Any, ...]], int] = {}
-    failed: set[tuple[int, tuple[Any, ...]]] = set()
-    _collect(line, results, failed, line, version.place)
+    failed: set[tuple[str, tuple[Any, ...]]] = set()
+    _collect(line, results, failed, version.place)
     same = _is_same(journal, line.journal)
     steps = {step["name"]: step for step in run.meta["steps"].values()}
     adopted, taken = ({}, None) if same else _take(run, results)
@@ -333,7 +333,7 @@ def _from_version(version: Version, journal: Journal) -> Resumed:
     return Resumed(
         run.number if same else None,
         f"from version v{version.number} of run {run.number}, {len(results):,} nodes done",
-        Kept(results, frozenset(failed), {step.name: step.scope for step in line.steps.values()}),
+        _kept(results, failed, line),
         loads(body) if body is not None else {},
         ("records", None),
         states,

@@ -1,6 +1,7 @@
 """The order of things, and what may be under way at once: rules that only show when nodes end in an unusual order."""
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -126,3 +127,66 @@ def test_c2_the_write_of_the_first_node_stands_among_however_many(count: int) ->
     assert failure.error.facts["first"] == "write[0] (its write stands)"
     assert failure.error.facts["nodes in all"] == count
     assert run.data == {"Page": [{"id": "a", "text": 0}]}
+
+
+def test_r3_what_an_interrupted_resume_completed_is_kept_by_the_resumes_after_it(tmp_path: Path) -> None:
+    """Page a fails; a resume mends it and is interrupted, the next is interrupted at once: then a stands as mended."""
+    stop = threading.Event()
+    state: dict[str, Any] = {"fails": True, "calls": []}
+
+    def read(id: str) -> str:
+        state["calls"].append(f"read {id}")
+        return id
+
+    def parse(read: str) -> str:
+        state["calls"].append(f"parse {read}")
+        if read == "a" and state["fails"]:
+            raise ValueError(read)
+        if not state["fails"]:
+            stop.set()
+        return read
+
+    def go(version: str, way: str, **options: Any) -> cp.Run:
+        steps = [cp.alias(step, step.__name__, version=version) for step in (read, parse)]
+        graph = cp.Graph(cp.pipeline(*steps, each=Page), name="pages", dir=tmp_path / "kept")
+        run: cp.Run = getattr(graph, way)(executor="inline", stop=stop, **options)
+        return run
+
+    assert go("1", "run", data=[Page(id="a"), Page(id="b")]).status == "failed"
+    state["fails"] = False
+    state["calls"].clear()
+    assert go("2", "resume").status == "interrupted" and state["calls"] == ["read a", "parse a"]
+    assert go("3", "resume").status == "interrupted"
+    stop.clear()
+    last = go("4", "resume")
+    assert last.ok and last.counts == {"read": {"cached": 2}, "parse": {"cached": 2}}
+    assert state["calls"] == ["read a", "parse a"]
+
+
+def test_r3_a_record_is_begun_anew_until_what_failed_of_it_has_been_done(tmp_path: Path) -> None:
+    """A resume that is stopped between the two steps of a has not mended it: the next begins a from its top."""
+    stop = threading.Event()
+    state: dict[str, Any] = {"stops": False}
+
+    def read(id: str) -> str:
+        if state["stops"]:
+            stop.set()
+        return id
+
+    def parse(read: str) -> str:
+        if not state["stops"]:
+            raise ValueError(read)
+        return read
+
+    def go(version: str, way: str, **options: Any) -> cp.Run:
+        steps = [cp.alias(step, step.__name__, version=version) for step in (read, parse)]
+        graph = cp.Graph(cp.pipeline(*steps, each=Page), name="pages", dir=tmp_path / "kept")
+        run: cp.Run = getattr(graph, way)(executor="inline", stop=stop, **options)
+        return run
+
+    assert go("1", "run", data=[Page(id="a")]).status == "failed"
+    state["stops"] = True
+    assert go("2", "resume").counts["read"] == {"computed": 1}
+    stop.clear()
+    again = go("3", "resume")
+    assert again.counts["read"] == {"computed": 1}

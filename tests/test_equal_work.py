@@ -1,0 +1,46 @@
+"""Equal work in flight is done once (promise 2), and a failure is shared only by those whom the store tells the same (promise 4)."""
+
+from threading import Event
+
+import pytest
+
+import cpgraph as cp
+from cpgraph.events import NodeEnded
+from cpgraph.testing import run
+
+
+@cp.model
+class A:
+    id: int
+    v: int = 0
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_who_waits_for_work_that_fails(same: bool) -> None:
+    """`check` has no input but the store, so its nodes are equal work until they have asked; the first is at it until the second waits."""
+    waits = Event()
+    asked = []
+
+    def write(id: int) -> object:
+        return cp.update(v=0 if same else id)
+
+    def check(store: cp.Store) -> int:
+        found = store.values(A, "v")
+        asked.append(found)
+        assert waits.wait(30)
+        if found[0] == found[1] or found[0]:
+            raise ValueError("as the first sees it")
+        return sum(found)
+
+    stream = cp.Stream()
+
+    @stream.on(NodeEnded)
+    def ended(event: NodeEnded) -> None:
+        if event.node == "write[2]":  # on disk: what follows it has been looked up by then
+            waits.set()
+
+    graph = cp.Graph(cp.pipeline(write, check, each=A))
+    with pytest.raises(ExceptionGroup) as raised:
+        run(graph, [A(id=1), A(id=2)], executor="threads", stream=stream)
+    assert len(raised.value.exceptions) == (2 if same else 1)
+    assert sorted(asked) == ([[0, 0]] if same else [[0, 2], [1, 0]])
