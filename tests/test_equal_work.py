@@ -1,4 +1,4 @@
-"""Equal work in flight is done once (promise 2), and a failure is shared only by those whom the store tells the same (promise 4)."""
+"""Equal work in flight is done once (promise 2); a failure is shared by those whom the store tells the same (promise 4)."""
 
 from threading import Event
 
@@ -17,7 +17,7 @@ class A:
 
 @pytest.mark.parametrize("same", [True, False])
 def test_who_waits_for_work_that_fails(same: bool) -> None:
-    """`check` has no input but the store, so its nodes are equal work until they have asked; the first is at it until the second waits."""
+    """`check` has no input but the store: its nodes are equal work until they have asked. The first is at it until the second waits."""
     waits = Event()
     asked = []
 
