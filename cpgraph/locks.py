@@ -8,6 +8,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+if sys.platform == "win32":  # at once, not on use: in a shortage of files nothing can be imported
+    import msvcrt
+else:
+    import fcntl
+
 from cpgraph.disk import NOFOLLOW, make_directory
 
 __all__ = ["Live", "exclusive"]
@@ -109,15 +114,11 @@ def _let_go(handle: int, path: Path) -> None:
 def _lock(handle: int, wait: bool) -> bool:
     """Lock a file until it is closed; without `wait` only try, beside others who try."""
     if sys.platform == "win32":
-        import msvcrt
-
         try:
             msvcrt.locking(handle, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
         except OSError:
             return False
         return True
-    import fcntl
-
     try:
         fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -17,7 +17,7 @@ class A:
 
 @pytest.mark.parametrize("same", [True, False])
 def test_who_waits_for_work_that_fails(same: bool) -> None:
-    """`check` has no input but the store: its nodes are equal work until they have asked. The first is at it until the second waits."""
+    """`check` has no input but the store: its nodes are equal work until they ask. The first is at it until the second waits."""
     waits = Event()
     asked = []
 
