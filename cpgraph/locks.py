@@ -15,6 +15,11 @@ else:
 
 from cpgraph.disk import NOFOLLOW, make_directory
 
+if sys.platform == "win32":  # at the top: to find them when they are needed takes a file more, and there may be none
+    import msvcrt
+else:
+    import fcntl
+
 __all__ = ["Live", "exclusive"]
 
 
