@@ -167,6 +167,11 @@ class Compiled:
     required: frozenset[str]
     annotations: Mapping[str, Any]
 
+    def innermost_model(self, scope: int) -> type | None:
+        """Give the model of the innermost record around: that of which `sets=` writes a field."""
+        models = [self.scopes[index].model for index in reversed(self.scopes[scope].chain)]
+        return next((model for model in models if model is not None), None)
+
     def is_before(self, source: int, target: int) -> bool:
         """Tell whether there is a path from one unit to another."""
         return bool(self.before[target] >> source & 1)

@@ -15,6 +15,7 @@ from cpgraph.gates import Gate, Gates
 from cpgraph.inputs import Deleted, Inputs
 from cpgraph.instances import BLOCKED, CLOSED, FAILED, Cause, Fan, Instance, World
 from cpgraph.ledger import BLOCKED_END, CLOSED_END, FAILED_END, Ledger
+from cpgraph.models import Files
 from cpgraph.nodes import node_id
 from cpgraph.store import State, Store
 from cpgraph.tellings import Tellings
@@ -71,7 +72,12 @@ class Decisions:
         return bool(self.inputs.ask(selection.predicate, fan.scope.predicate, start, fan.instance, (record,), stream=self.stream))
 
     def items(self, fan: Fan) -> Sequence[tuple[Any, Any, bytes]] | None:
-        return self.inputs.items(fan)
+        found = self.inputs.items(fan)
+        source = fan.scope.source
+        if isinstance(source, Files) and not found:
+            text = f"no file matches {source.pattern!r}: each={{{fan.scope.item!r}: …}} has nothing to run over"
+            self.tellings.told("no-files", text, "patterns are from the working directory: correct one of the two.")
+        return found
 
     def ended(self, unit: Unit, instance: Instance, how: int, reason: str) -> None:
         ended = CLOSED_END if how == CLOSED else BLOCKED_END

@@ -149,6 +149,7 @@ class _Launch:
         if resumed is not None:
             schedule.edited = resumed.edited
             resumed.tell(compiled, fingerprints, metas.fingerprint_of, schedule.tellings.told)
+        schedule.tellings.beside()
         schedule.fingerprint_of = metas.fingerprint_of
         if planning:
             schedule.last = last

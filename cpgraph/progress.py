@@ -129,7 +129,7 @@ def outcomes(schedule: Schedule) -> Outcomes:
         count = schedule.ledger.tally[unit.index][failed]
         around = next((place for place in unit.place.around() if place.skips), None)
         if count and around is not None:
-            name = around.name or f"the pipeline of {unit.name}"
+            name = (around.pipeline.name if around.pipeline is not None else None) or f"the pipeline of {unit.name}"
             skipped[name] = skipped.get(name, 0) + count
     steps = {unit.name: schedule.ledger.tally[unit.index] for unit in units}
     return Outcomes(steps, skipped, schedule.tellings.hints, schedule.journal.damaged)

@@ -507,7 +507,7 @@ class Run:
         )
 
     def raise_for_failures(self) -> None:
-        """Raise an `ExceptionGroup` of all failures' errors, if there are any."""
+        """Raise an `ExceptionGroup` of all failures' errors, if there are any; a run cut off before its end is an error too."""
         errors = [
             error if isinstance(error, Exception) else CpgraphError(f"{type(error).__name__}: {error}")
             for error in (f.error for f in self.failures)
@@ -515,6 +515,8 @@ class Run:
         if errors:
             count = f"{len(errors)} failure{'s' if len(errors) > 1 else ''}"
             raise ExceptionGroup(f"{count} in run {self.number} of {self.graph}", errors)
+        if not self.ok:
+            raise CpgraphError(f"run {self.number} of {self.graph} did not come to its end: {self.status}", mend="resume it.")
 
     @cached_property
     def hints(self) -> list[Hint]:

@@ -67,6 +67,32 @@ class Tellings:
             elif query[0] != "file":
                 asked.models.add((query[1], query[2] if query[0] == "values" else None))
 
+    def beside(self) -> None:
+        """Tell of steps that ask for a field, or for the record, while a step beside them sets that field (rule C1)."""
+        compiled = self._world.compiled
+        setters = [
+            (unit, model, unit.step.options.sets)
+            for unit in compiled.units
+            if unit.step is not None and unit.step.options.sets is not None and (model := compiled.innermost_model(unit.scope))
+        ]
+        for reader in compiled.units if setters else ():
+            for binding in reader.bindings if reader.step is not None else ():
+                if binding.kind not in ("field", "record"):
+                    continue
+                asked = compiled.scopes[compiled.scopes[reader.scope].chain[binding.level - 1]].model
+                for writer, model, field in setters:
+                    one, other = writer.index, reader.index
+                    if model is not asked or one == other or compiled.is_before(one, other) or compiled.is_before(other, one):
+                        continue
+                    if binding.field in ("", field):
+                        self.told(
+                            "reads-beside-writes",
+                            f"{reader.name} asks for {binding.name!r}, and {writer.name} sets {field!r} beside it: "
+                            "it sees it as it was before",
+                            f"come after it: put {reader.name} behind {writer.name}, or say after={writer.name!r}.",
+                            step=reader.name,
+                        )
+
     def conclude(self, instances: dict[int, int]) -> None:
         """Tell of queries over what unordered nodes wrote (rule C1). `instances`: how many each scope had."""
         written = self._written() if self._asked else {}

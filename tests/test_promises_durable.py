@@ -7,12 +7,16 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
 
 import cpgraph as cp
+from cpgraph.executors import open_executor
+from cpgraph.handout import Lane
 
 SCRIPT = '''
 import os, sys
@@ -102,3 +106,16 @@ def test_promise_9_two_runs_share_a_directory(tmp_path: Path) -> None:
     numbers = [version.number for run in found.values() for version in run.history[1:]]
     assert sorted(numbers) == list(range(1, 101))
     assert [run.status for run in cp.runs(tmp_path)] == ["ok", "ok"]
+
+
+
+def test_promise_15_little_is_handed_ahead_to_executors_of_others() -> None:
+    """They take calls in order: what they are given goes before a record that could go on. Only quick calls go many together."""
+    with ThreadPoolExecutor(4) as pool:
+        lane = Lane(open_executor(pool, 4, SimpleQueue()))
+        assert lane.ahead == 8
+        for _ in range(200):
+            lane.took(1e-6)
+        assert lane.ahead == 256
+        lane.took(60.0)
+        assert lane.ahead == 8
