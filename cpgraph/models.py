@@ -64,7 +64,7 @@ def model(cls: type[M]) -> type[M]:
     >>> Order(id=1)
     Order(id=1, amount='0')
 
-    Raises `ModelError` if there is no field `id`.
+    Raises `ModelError` if there is no field `id`, or if records would share a default that can be altered.
     """
     made: Any = attrs.frozen(kw_only=True)(cls)
     field = attrs.fields_dict(made).get("id")
@@ -82,6 +82,13 @@ def model(cls: type[M]) -> type[M]:
             {"declared": location(cls)},
             "an id is an int or a str; one that is made (`cp.auto_id()`) is a str.",
         )
+    for name, other in attrs.fields_dict(made).items():
+        if isinstance(other.default, list | dict | set | bytearray):
+            raise ModelError(
+                f"model {cls.__name__!r}: the default of {name!r} would be one {type(other.default).__name__} for all records",
+                {"declared": location(cls)},
+                f"write attrs.field(factory={type(other.default).__name__}), or take a tuple.",
+            )
     found: type[M] = made
     return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -176,12 +176,11 @@ class Results:
         """Tell whether a node is to be computed again whatever there is."""
         return self.redo is not None and self.redo(node.unit.name, node.id)
 
-    def find(self, nodes: list[Node]) -> list[Result | None]:
-        """Look many nodes up at once."""
+    def find(self, nodes: list[Node]) -> Iterator[Result | None]:
+        """Look many nodes up at once; each result is made when it is taken."""
         kept = self._kept_rows(nodes) if self.kept is not None else {}
         keys = [node.key for node in nodes if node.unit.step.options.cache]  # type: ignore[union-attr]
         found = self.journal.find(keys) if keys else {}
-        results: list[Result | None] = []
         for node in nodes:
             result: Result | None = None
             if self.redo is None or not self.is_redone(node):
@@ -192,8 +191,7 @@ class Results:
                         result = self._serve(node, row, read_head(row.head))
                         if result is not None:
                             break
-            results.append(result)
-        return results
+            yield result
 
     def _kept_rows(self, nodes: list[Node]) -> dict[Node, Row]:
         """Give what the run to be resumed had completed, of these nodes."""

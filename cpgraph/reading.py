@@ -206,6 +206,10 @@ def why_lines(runs: Sequence[Run], node: str, directory: object) -> Iterator[str
 
 def _step_lines(run: Run, step: str) -> Iterator[str]:
     ends = run.counts[step]
+    if not ends:
+        why = "it was cut off before that" if run.status in ("interrupted", "killed") else "nothing was there for it"
+        yield f"{step} has no node in run {run.number}, which is {run.status}: {why}."
+        return
     yield f"{step} has {counted(sum(ends.values()), 'node')} in run {run.number}; name one of them:"
     for ended in ends:
         found = (key for key, index in run.line.by_step[step].items() if run.line.entry(index).ended == ended)

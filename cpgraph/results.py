@@ -73,6 +73,8 @@ def read_head(packed: bytes, plain: bool = False) -> Head:
     """Unpack a head; `plain` imports nothing of the user's."""
     run, unit, started, seconds, flags, count = FIXED.unpack_from(packed)
     at = FIXED.size
+    if flags == HAS_DIGEST:  # as most are
+        return Head(run, unit, started, seconds, packed[at : at + 16], packed[at + 16 : at + 16 + count * PART])
     digest = None
     if flags & HAS_DIGEST:
         digest = packed[at : at + 16]

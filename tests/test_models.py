@@ -355,3 +355,12 @@ def test_v4_files_match_at_each_look(tmp_path: Path) -> None:
 
 def test_every_public_name_is_there() -> None:
     assert all(hasattr(models, name) for name in models.__all__)
+
+
+def test_a_default_that_records_would_share_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"attrs.field\(factory=list\)"):
+
+        @model
+        class Page:
+            id: int
+            tags: list[str] = []
