@@ -85,6 +85,7 @@ class Schedule:
         )
         self.joins = {unit.index for unit in self.compiled.units if any(binding.kind == "joined" for binding in unit.bindings)}
         self.unasked = _unasked(self.compiled)
+        self.functions = {unit.index: id(unit.step.function) for unit in self.compiled.units if unit.step is not None}
         self.working: dict[Work, Node] = {}
         self.edited: Mapping[tuple[str, Any], Mapping[str, Any] | None] = {}
         self.makers: dict[int, set[tuple[int, int]]] = {}  # of a resume: runs and units that made the results of each unit
@@ -267,7 +268,7 @@ class Schedule:
         step = node.unit.step
         assert step is not None
         if step.options.cache:
-            node.work = node.key, id(step.function)
+            node.work = node.key, self.functions[node.unit.index]
             leader = self.working.setdefault(node.work, node)
             if leader is not node:
                 if leader.followers is None:
