@@ -9,7 +9,7 @@ from typing import Any
 from cpgraph.compile import END, STEP, Scope, Unit
 from cpgraph.copies import isolated
 from cpgraph.events import GuardChanged, Stream
-from cpgraph.execute import Call, Target, failed
+from cpgraph.execute import Call, Target, ends_run, failed
 from cpgraph.flow import Flow
 from cpgraph.gates import Gate, Gates
 from cpgraph.inputs import Deleted, Inputs
@@ -110,7 +110,9 @@ class Decisions:
         """Ask a guard again; one that raises fails its pipeline."""
         try:
             answer = self.gates.ask(gate)
-        except Exception as error:
+        except BaseException as error:
+            if ends_run(error):
+                raise
             self.gates.settle(gate)
             self.failed(gate.unit, gate.instance, error)
             if gate.instance.ended[gate.unit.slot]:

@@ -28,7 +28,7 @@ from cpgraph.store import Store
 from cpgraph.tracebacks import text_of, told
 
 __all__ = ["ATOMIC", "STREAM", "Call", "Joined", "Outcome", "Target", "Value", "immutable", "pack", "perform", "perform_async"]
-__all__ += ["failed", "text_of"]
+__all__ += ["ends_run", "failed", "text_of"]
 
 Push = Callable[[int, str, Any], None]
 
@@ -432,6 +432,11 @@ def _altered(call: Call, value: Any) -> tuple[tuple[str, str, str], ...]:
 
 
 # What a step raised
+
+
+def ends_run(error: BaseException) -> bool:
+    """Tell whether an error is the run's, not of what was asked: an interruption, or a directory that failed."""
+    return isinstance(error, KeyboardInterrupt | StorageError)
 
 
 def failed(call: Call, error: BaseException, seconds: float, started: float) -> Outcome:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from cpgraph.compile import END, START, STEP, Compiled, Edge, Place, Scope, Unit
 from cpgraph.errors import CpgraphError
+from cpgraph.execute import ends_run
 from cpgraph.instances import BLOCKED, CLOSED, FAILED, OK, PLANNED, Asker, Cause, Fan, Instance, World, descendants
 from cpgraph.nodes import node_id
 from cpgraph.ranks import Rank
@@ -260,7 +261,9 @@ class Flow:
         if unit.open is not None:
             try:
                 answer = self.decide.opens(unit, instance)
-            except Exception as error:
+            except BaseException as error:
+                if ends_run(error):
+                    raise
                 self.decide.failed(unit, instance, error)
                 self.end(unit, instance, FAILED, f"open= of {unit.place.name}")
                 return
@@ -278,7 +281,9 @@ class Flow:
         if unit.place.inner is not None:
             try:
                 self._open_fan(unit, instance)
-            except Exception as error:
+            except BaseException as error:
+                if ends_run(error):
+                    raise
                 self.decide.failed(unit, instance, error)
                 self.end(unit, instance, FAILED, f"each= of {unit.place.name}")
                 return
@@ -366,7 +371,9 @@ class Flow:
         if scope.condition is not None:
             try:
                 let_in = self.decide.lets_in(scope, instance)
-            except Exception as error:
+            except BaseException as error:
+                if ends_run(error):
+                    raise
                 instance.failed = True
                 start = scope.place.start
                 assert start is not None
@@ -439,7 +446,9 @@ class Flow:
             try:
                 if not self.decide.selects(fan, made):
                     return
-            except Exception as error:
+            except BaseException as error:
+                if ends_run(error):
+                    raise
                 self._add_failed(fan, self._add(fan, row.id, row.rank, row=row, home=home), error)
                 return
             instance = self._add(fan, row.id, row.rank, row=row, home=home)
@@ -454,7 +463,7 @@ class Flow:
                 self.fresh[fan.scope.level].append(fan)
             fan.fresh.append(instance)
 
-    def _add_failed(self, fan: Fan, instance: Instance, error: Exception) -> None:
+    def _add_failed(self, fan: Fan, instance: Instance, error: BaseException) -> None:
         """Fail a created record of which cannot be said whether it belongs to a selection."""
         place = fan.scope.place
         assert place.start is not None
@@ -625,7 +634,9 @@ class Flow:
         if place.inner is not None:
             try:
                 self._open_fan(unit, instance, (how, cause))
-            except Exception:  # a predicate that raises, or a source that has no items: then none is known
+            except BaseException as error:  # a predicate that raises, or a source that has no items: then none is known
+                if ends_run(error):
+                    raise
                 self._close_fan(self._fan(unit, instance))
         elif how == CLOSED:
             self.close_part(place, instance, how, cause)

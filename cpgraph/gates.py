@@ -95,7 +95,7 @@ class Gates:
             self._changed(gate)
         if answer and not gate.opened:
             gate.opened = True
-            self.world.openings.setdefault(gate.unit.index, []).append((gate.instance, gate.asked_at))
+            self.world.opened(gate.unit.index, gate.instance, gate.asked_at)
         return answer
 
     def settle(self, gate: Gate) -> None:

@@ -49,33 +49,38 @@ class World:
     def __init__(self, compiled: Compiled, records: Records) -> None:
         self.compiled = compiled
         self.records = records
-        self.openings: dict[int, list[tuple[Instance, int]]] = {}
+        self.openings: dict[int, dict[Instance, int]] = {}  # by guard: the last opening in each instance
         self.common = [[compiled.common(one.index, other.index) for other in compiled.scopes] for one in compiled.scopes]
-        self.extra = [self._has_extra(unit.index) for unit in compiled.units]
+        self.extra = self._with_extra()
         self.root = Instance(self, compiled.scopes[0], None, (), Rank(0))
 
-    def _has_extra(self, unit: int) -> bool:
-        """Tell whether a unit has ancestors outside of its scope that the scope's opening does not have."""
+    def _with_extra(self) -> list[bool]:
+        """Tell of each unit whether it has ancestors outside of its scope that the scope's opening does not have."""
         compiled = self.compiled
-        scope = compiled.scopes[compiled.units[unit].scope]
-        start = scope.place.start
-        if start is None or not scope.index:
-            return False
-        inside = 0
-        for other in compiled.scopes[scope.index :]:
-            if scope.index in other.chain:
-                for index in other.units:
-                    inside |= 1 << index
-        return bool(compiled.before[unit] & ~(compiled.before[start] | 1 << start | inside))
+        known = [-1] * len(compiled.scopes)  # what is inside of a scope, or before it opens; outside of all everything is
+        for scope in compiled.scopes[1:]:
+            start = scope.place.start
+            assert start is not None
+            known[scope.index] = compiled.before[start] | 1 << start
+        for unit in compiled.units:
+            for index in compiled.scopes[unit.scope].chain:
+                known[index] |= 1 << unit.index
+        return [bool(compiled.before[unit.index] & ~known[unit.scope]) for unit in compiled.units]
+
+    def opened(self, guard: int, instance: Instance, commit: int) -> None:
+        """Take note of what a guard's first yes brings, to all that is in the same instances (rule G2)."""
+        openings = self.openings.setdefault(guard, {})
+        for around in (self.root, *instance.chain):
+            openings[around] = commit
 
     def base(self, unit: int, instance: Instance) -> int:
         """Give the last commit that an opening of a guard brought to a node (rule C1)."""
-        guards = self.compiled.units[unit].guards
-        best = 0
-        for guard in guards:
-            for opened, commit in self.openings.get(guard, ()):
-                if commit > best and self.same(opened, instance):
-                    best = commit
+        units, best = self.compiled.units, 0
+        for guard in units[unit].guards:
+            openings = self.openings.get(guard)
+            if openings is not None:
+                shared = instance.around(self.common[units[guard].scope][instance.scope.index])
+                best = max(best, openings.get(shared, 0))
         return best
 
     def same(self, one: Instance, other: Instance) -> bool:

@@ -289,7 +289,7 @@ class _Launch:
     def _loaded(self, data: Any, models: list[type]) -> tuple[list[State], Any]:
         if isinstance(data, Version | Run):
             version = data.history[-1] if isinstance(data, Run) else data
-            view = version.run.line.view(version.place)
+            view = version.view
             return [state for table in view.records.tables.values() for _, state in view.rows(table)], ("records", None)
         loaded = records_data.load(data, models)
         kind = "path" if isinstance(data, str | os.PathLike) else "function" if callable(data) else "records"

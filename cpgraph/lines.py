@@ -23,7 +23,7 @@ from cpgraph.nodes import node_id
 from cpgraph.pickles import Unpicklable, loads, loads_plain
 from cpgraph.ranks import Rank
 from cpgraph.results import ENDINGS, Entries, Head, read_head
-from cpgraph.store import Records, Row, Snapshot, State, Store, View, Write
+from cpgraph.store import Records, Row, State, View, Write
 
 __all__ = ["Change", "Entry", "Line", "ScopeMeta", "StepMeta"]
 
@@ -400,9 +400,6 @@ class Line:
     def view(self, version: int) -> View:
         """Give the records as of a version of the line; 0 is its data."""
         return View(self.records, lambda write: write.commit <= version)
-
-    def store(self, version: int) -> Store:
-        return Store(Snapshot(self.view(version)))
 
     def changes(self, version: int) -> list[Change]:
         """Give what one version changed."""

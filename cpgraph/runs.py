@@ -28,7 +28,7 @@ from cpgraph.pickles import loads, loads_plain
 from cpgraph.results import ENDINGS, read_head
 from cpgraph.saves import save_version
 from cpgraph.steps import step_name
-from cpgraph.store import Store, View
+from cpgraph.store import Snapshot, Store, View
 from cpgraph.tellings import BESIDE
 
 __all__ = ["Failure", "Failures", "History", "Memory", "NodeReport", "Nodes", "Run", "Version", "runs"]
@@ -216,18 +216,23 @@ class Version:
         return Diff(self.run.line.changes(self.place) if self.place else [])
 
     @property
-    def store(self) -> Store:
-        """The records as of this version."""
+    def view(self) -> View:
+        """The records as of this version, as the rest of the library reads them; raises if it is damaged."""
         if self.damaged:
             raise CpgraphError(
                 f"version v{self.number} is damaged", {"run": self.run.number}, "go back to an earlier one, or run again."
             )
-        return self.run.line.store(self.place)
+        return self.run.line.view(self.place)
+
+    @property
+    def store(self) -> Store:
+        """The records as of this version."""
+        return Store(Snapshot(self.view))
 
     @property
     def data(self) -> dict[str, list[dict[str, Any]]]:
         """All records as plain dicts, by model."""
-        return plain_store(self.run.line.view(self.place))
+        return plain_store(self.view)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the records and what has been done as a YAML (or JSON) file that a person can edit; `resume` takes it."""
@@ -272,7 +277,7 @@ class History(Sequence[Version]):
 
 def between(one: Version, other: Version) -> list[Change]:
     """Give what differs between versions of two lines."""
-    before, after = one.run.line.view(one.place), other.run.line.view(other.place)
+    before, after = one.view, other.view
     found = []
     names = dict.fromkeys([*before.records.tables, *after.records.tables])
     for name in names:

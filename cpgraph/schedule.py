@@ -11,6 +11,7 @@ edge-case shows in seconds.
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
@@ -24,9 +25,9 @@ from cpgraph.compile import Compiled, Unit
 from cpgraph.conflicts import Conflicts, part_of
 from cpgraph.contents import met
 from cpgraph.decisions import Decisions
-from cpgraph.errors import StorageError
+from cpgraph.errors import CpgraphError, StorageError
 from cpgraph.events import Stream
-from cpgraph.execute import Call, Outcome, Target, failed, pack
+from cpgraph.execute import Call, Outcome, Target, ends_run, failed, pack
 from cpgraph.fanout import items_of
 from cpgraph.flow import Flow
 from cpgraph.gates import Concurrency
@@ -106,6 +107,8 @@ class Schedule:
                         break
                 except KeyboardInterrupt:
                     self.interrupt()
+            if not self.stopping:
+                self._check_ended()
             self._tell_hanging()
             self.tellings.conclude(self._instance_counts())
             self.ledger.commit()
@@ -113,6 +116,20 @@ class Schedule:
         finally:
             restore()
             self.handout.close(wait=self.interrupts < 2)
+
+    def _check_ended(self) -> None:
+        """Nothing can run any more: then all has ended, or this library is at fault, and no answer is better than a short one."""
+        fans = itertools.chain.from_iterable(self.flow.open_fans.values())
+        instances = itertools.chain([self.world.root], *(fan.instances for fan in fans))
+        left = next((instance for instance in instances if instance.remaining), None)
+        if left is not None:
+            units = [self.compiled.units[index] for index in left.scope.units]
+            waiting = next(unit for unit in units if not left.ended[unit.slot])
+            raise CpgraphError(
+                "the run came to a standstill before all had ended",
+                {"first that has not": node_id(waiting.name, left.key)},
+                "this is a fault of cpgraph, not of your steps: please report it; what is done is kept, and run carries on.",
+            )
 
     def _turn(self) -> bool:
         """Do what can be done now, then wait for what comes next; gives False when nothing can."""
@@ -253,7 +270,9 @@ class Schedule:
         except Deleted as deleted:
             self.flow.end(unit, instance, CLOSED, str(deleted))
             return None
-        except Exception as error:
+        except BaseException as error:
+            if ends_run(error):
+                raise
             self._fail(Node(unit, instance, []), failed(Call(-1, self.targets[unit.index]), error, 0.0, time.time()))
             return None
         assert unit.step is not None
@@ -457,7 +476,9 @@ class Schedule:
                 changes = (*changes, ("update", None, None, {step.options.sets: value.load()}))
             if changes:
                 effects = check(self.world, node.eyes(), instance.own_row(), changes, node.id)
-        except Exception as error:
+        except BaseException as error:
+            if ends_run(error):
+                raise
             self._let_go(node)  # what this node may not write, another with equal work may
             self._fail(node, failed(Call(-1, self.targets[unit.index]), error, head.seconds, head.started))
             return

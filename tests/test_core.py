@@ -1,6 +1,8 @@
 """The order of things, and what may be under way at once: rules that only show when nodes end in an unusual order."""
 
+import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,12 @@ class Page:
 @cp.model
 class Link:
     id: str
+
+
+@cp.model
+class Note:
+    id: str
+    note: str = ""
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["first creator first", "first creator last"])
@@ -190,3 +198,72 @@ def test_r3_a_record_is_begun_anew_until_what_failed_of_it_has_been_done(tmp_pat
     stop.clear()
     again = go("3", "resume")
     assert again.counts["read"] == {"computed": 1}
+
+
+def raises(*args: Any) -> bool:
+    raise SystemExit(3)
+
+
+def test_g4_whatever_a_condition_guard_or_predicate_raises_fails_its_pipeline_alone() -> None:
+    def work(id: str) -> str:
+        return id
+
+    def other() -> int:
+        return 1
+
+    def guard(store: cp.Store) -> bool:
+        return raises()
+
+    def condition(id: str) -> bool:
+        return raises()
+
+    for part in (
+        cp.pipeline(work, each=Page, open=guard),
+        cp.pipeline(work, each=Page, open=condition),
+        cp.pipeline(work, each=cp.where(Page, lambda record: raises())),
+    ):
+        run = cp.Graph(part, other).run([Page(id="a")], dir=None, executor="inline")
+        assert run.status == "failed" and run.value(other) == 1
+        (failure,) = run.failures
+        assert isinstance(failure.error, SystemExit)
+
+
+def test_c1_a_guard_brings_what_was_committed_to_its_own_record_alone() -> None:
+    """In each page, what stands under the guard sees the links there were at its opening."""
+
+    def make(id: str) -> Any:
+        return cp.create(Link(id=id))
+
+    def some(store: cp.Store) -> bool:
+        return store.count(Link) > 0
+
+    def seen(store: cp.Store) -> list[str]:
+        return [link.id for link in store.all(Link)]
+
+    def after(store: cp.Store) -> list[str]:
+        return [link.id for link in store.all(Link)]
+
+    page = cp.pipeline(make, [cp.pipeline(seen, open=some), after], each=Page, concurrency=1)
+    run = cp.Graph(page, models=[Link]).run([Page(id="a"), Page(id="b")], dir=None, executor="inline")
+    assert run.values(seen) == {"a": ["a"], "b": ["a", "b"]}
+    assert run.values(after) == {"a": ["a"], "b": ["b"]}
+
+
+def test_s3_the_records_of_a_damaged_version_are_neither_shown_nor_run(tmp_path: Path) -> None:
+    def write(id: str) -> Any:
+        return cp.update(note=f"{id:0>4}" * 1000)
+
+    graph = cp.Graph(cp.pipeline(write, each=Note))
+    run = graph.run([Note(id=str(n)) for n in range(3)], dir=tmp_path / "kept", executor="inline")
+    journal = tmp_path / "kept" / "journal.sqlite"
+    del run
+    with closing(sqlite3.connect(journal)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    body = journal.read_bytes()
+    assert b"0001" * 200 in body
+    journal.write_bytes(body.replace(b"0001" * 200, b"0007" * 200))
+    last = cp.runs(tmp_path / "kept")[-1].history[-1]
+    assert last.damaged
+    for ask in (lambda: last.data, lambda: last.store, lambda: graph.run(last, dir=None)):
+        with pytest.raises(cp.CpgraphError, match="damaged"):
+            ask()
