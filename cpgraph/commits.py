@@ -17,7 +17,7 @@ from cpgraph.models import AUTO, check_update, wrong_id
 from cpgraph.ranks import Rank
 from cpgraph.store import Row, State, Table, Write, add_head, fold, not_found, standing
 
-ENOUGH = 200  # conflicts of one write that are followed up
+ENOUGH = 2_000  # conflicts of one write that are followed up
 
 __all__ = ["Applied", "Conflict", "Effect", "amended", "apply", "check", "derived_id", "value_of_changes"]
 
@@ -277,7 +277,7 @@ def _unordered(asker: Asker, row: Row, effect: Effect) -> list[tuple[str, Write]
         if not shared:
             continue
         if asker.sees(write):
-            pending = pending if deletes else pending - shared
+            pending = pending if deletes or row.conflicted else pending - shared  # after a conflict nothing is settled
         else:
             met.extend((field, write) for field in sorted(write.fields if deletes else shared))
         if len(met) > ENOUGH or (not deletes and not pending):
