@@ -461,6 +461,7 @@ class Schedule:
         unit, instance = node.unit, node.instance
         step = unit.step
         assert step is not None
+        given = result
         if self.edited and result.head.changes:
             result = self._as_edited(node, result, ended)
         head, value = result.head, result.value
@@ -501,12 +502,14 @@ class Schedule:
         if head.reads:
             self.tellings.asked(node.eyes(), head.reads)
         if (ended == CACHED and head.run == self.run_number and head.unit < ADOPTED) or (ended == COMPUTED and node.followers):
-            self.ledger.share(row_id, unit, instance)
+            self.ledger.share(given.row or row_id, unit, instance)
         self.ledger.end(unit, instance, ended, row_id, version, head.seconds, extra)
         for inner in instance.chain:
             inner.begun = True
         self.flow.end(unit, instance, OK)
-        if node.followers:
+        if result is not given:
+            self._let_go(node)  # what was edited by hand is not what others gave
+        elif node.followers:
             result.row = row_id
             self._serve_followers(node, result)
 

@@ -1,5 +1,6 @@
 """The order of things, and what may be under way at once: rules that only show when nodes end in an unusual order."""
 
+import json
 import sqlite3
 import threading
 from contextlib import closing
@@ -20,6 +21,12 @@ class Page:
 @cp.model
 class Link:
     id: str
+
+
+@cp.model
+class Entry:
+    id: str = cp.auto_id()
+    note: str = ""
 
 
 @cp.model
@@ -267,3 +274,25 @@ def test_s3_the_records_of_a_damaged_version_are_neither_shown_nor_run(tmp_path:
     for ask in (lambda: last.data, lambda: last.store, lambda: graph.run(last, dir=None)):
         with pytest.raises(cp.CpgraphError, match="damaged"):
             ask()
+
+
+def test_r7_what_was_edited_by_hand_is_not_passed_on_to_equal_work(tmp_path: Path) -> None:
+    """Two notes make one page by equal work, and a log each; the page is edited, and both run again."""
+
+    def make(note: str) -> Any:
+        return [cp.create(Page(id="k", text=1)), cp.create(Entry(note=note))]
+
+    graph = cp.Graph(cp.pipeline(make, each=Note), models=[Page, Entry])
+    data = [Note(id="a", note="n"), Note(id="b", note="n")]
+    run = graph.run(data, dir=tmp_path / "one", executor="inline")
+    assert run.ok and len(run.data["Entry"]) == 2
+    saved = tmp_path / "saved.json"
+    run.history[-1].save(saved)
+    text = json.loads(saved.read_text())
+    [page] = text["Page"]
+    page["text"] = 5
+    saved.write_text(json.dumps(text))
+    again = graph.resume(saved, dir=tmp_path / "two", executor="inline", redo=make)
+    assert again.ok and again.data["Page"] == [{"id": "k", "text": 5}]
+    assert again.data["Entry"] == run.data["Entry"]
+    assert cp.runs(tmp_path / "two")[-1].data == again.data
