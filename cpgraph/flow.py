@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from cpgraph.compile import END, START, STEP, Compiled, Edge, Place, Scope, Unit
 from cpgraph.errors import CpgraphError
 from cpgraph.execute import ends_run
-from cpgraph.instances import BLOCKED, CLOSED, FAILED, OK, PLANNED, Asker, Cause, Fan, Instance, World, descendants
+from cpgraph.instances import BLOCKED, CLOSED, FAILED, MISSING, OK, PLANNED, Asker, Cause, Fan, Instance, World, descendants
 from cpgraph.nodes import node_id
 from cpgraph.ranks import Rank
 from cpgraph.resolve import Binding
@@ -214,10 +214,10 @@ class Flow:
                 return
             mark = PLANNED
         else:
-            mark = BLOCKED
             left = tuple(origin for origin in cause.origins if not self._contains(origin, unit))
             if not left and not edge.value:
                 return
+            mark = BLOCKED if left else MISSING
             cause = Cause(cause.text, left or (unit.place,))
         if instance.marks is None:
             instance.marks = {}
@@ -245,9 +245,9 @@ class Flow:
             self._stack.append((unit, instance, how, cause))
         elif mark is not None:
             how, cause = mark
-            if how == BLOCKED and cause.origins == (unit.place,):  # nothing failed before it but a value that it asks for
+            if how == MISSING:
                 gone = self.decide.gone(unit, instance)
-                how, cause = (CLOSED, Cause(gone)) if gone else mark
+                how, cause = (CLOSED, Cause(gone)) if gone else (BLOCKED, cause)
             self._stack.append((unit, instance, how, cause))
         elif unit.kind == STEP:
             self.ready.append((unit, instance))

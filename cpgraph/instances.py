@@ -16,14 +16,16 @@ from cpgraph.compile import Compiled, Place, Scope
 from cpgraph.ranks import Rank
 from cpgraph.store import Eyes, Overlay, Records, Row, Snapshot, View, Write
 
-__all__ = ["BLOCKED", "CLOSED", "FAILED", "OK", "PLANNED", "WAITING", "Asker", "Cause", "Fan", "Instance", "World", "descendants"]
+__all__ = ["BLOCKED", "CLOSED", "FAILED", "MISSING", "OK", "PLANNED", "WAITING"]
+__all__ += ["Asker", "Cause", "Fan", "Instance", "World", "descendants"]
 
 WAITING: Final = 0
 OK: Final = 1
-CLOSED: Final = 2
-BLOCKED: Final = 3
-FAILED: Final = 4
-PLANNED: Final = 5
+MISSING: Final = 2  # of a mark alone: nothing before it failed, but a value that it asks for is not there
+CLOSED: Final = 3
+BLOCKED: Final = 4
+FAILED: Final = 5
+PLANNED: Final = 6
 
 
 @attrs.frozen

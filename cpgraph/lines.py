@@ -326,7 +326,10 @@ class Line:
             changes = (*changes, ("update", None, None, {step.sets: self.value(entry.result)}))
         node = node_id(step.name, entry.key)
         outcome = entry.extra.get("outcome", {})
+        dropped = entry.extra.get("dropped", ())
         for ordinal, change in enumerate(changes):
+            if ordinal in dropped:
+                continue
             kind, model = change[0], change[1] or own_model
             assert model is not None
             table = records.table(model)

@@ -498,7 +498,7 @@ class Schedule:
         version = 0
         if effects:
             version = 1 if ended == COMPUTED else 2
-            extra = self._apply(node, effects)
+            extra = self._apply(node, changes, effects)
         if head.reads:
             self.tellings.asked(node.eyes(), head.reads)
         if (ended == CACHED and head.run == self.run_number and head.unit < ADOPTED) or (ended == COMPUTED and node.followers):
@@ -542,7 +542,7 @@ class Schedule:
             else:
                 self.flow.ready.append((follower.unit, follower.instance))
 
-    def _apply(self, node: Node, effects: Sequence[Effect]) -> dict[str, Any] | None:
+    def _apply(self, node: Node, changes: Sequence[Any], effects: Sequence[Effect]) -> dict[str, Any] | None:
         records = self.world.records
         records.commit += 1
         applied = apply(self.world, node.eyes(), effects, records.commit)
@@ -566,6 +566,9 @@ class Schedule:
         extra: dict[str, Any] = {}
         if applied.outcome:
             extra["outcome"] = applied.outcome
+        if len(effects) < len(changes):  # created where it was already: nothing was written, and it has no further creator
+            done = {effect.ordinal for effect in effects}
+            extra["dropped"] = tuple(ordinal for ordinal in range(len(changes)) if ordinal not in done)
         if any(effect.kind == "create" for effect in effects):
             extra["items"] = tuple(inner.rank.ordinal if inner.row is None else None for inner in node.instance.chain)
         return extra or None
