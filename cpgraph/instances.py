@@ -212,7 +212,7 @@ class Fan:
     def shared(self) -> bool:
         """Tell whether a record of its model has several creators, so that its rank may move."""
         model = self.scope.model
-        return model is not None and self.instance.world.records.table(model).shared
+        return model is not None and self.instance.world.records.shared
 
 
 class Asker:

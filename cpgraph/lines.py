@@ -21,7 +21,7 @@ from cpgraph.journal import Journal
 from cpgraph.models import AUTO
 from cpgraph.nodes import node_id
 from cpgraph.pickles import Unpicklable, loads, loads_plain
-from cpgraph.ranks import Rank
+from cpgraph.ranks import Rank, settled
 from cpgraph.results import ENDINGS, Entries, Head, read_head
 from cpgraph.store import Records, Row, State, View, Write
 
@@ -291,32 +291,9 @@ class Line:
                 continue
             self._replay(records, entry, head, spots)
         if any(len(ranks) > 1 for ranks in self._creators.values()):
-            self._rank_again()
+            for row, rank in settled({row: ranks for row, ranks in self._creators.items() if row.base is None}).items():
+                row.rank = rank
         return records
-
-    def _rank_again(self) -> None:
-        """Rank created records anew, where some have several creators: the first in order counts (rule C6).
-
-        Generation by generation, so that the ranks a new one is compared by are settled; of what was created in a
-        ring nothing more is known, and it keeps its rank.
-        """
-        waiting = {row: ranks for row, ranks in self._creators.items() if row.base is None}
-        while waiting:
-            settled: dict[Row, list[Rank]] = {}
-            for row, ranks in waiting.items():
-                ready = [rank for rank in ranks if not any(spot.row in waiting for spot in rank.chain)]
-                if ready:
-                    settled[row] = ready
-            if not settled:
-                return
-            for ranks in settled.values():
-                for rank in ranks:
-                    rank.generation = 1 + max((spot.rank.generation for spot in rank.chain), default=0)
-            first = min(rank.generation for ranks in settled.values() for rank in ranks)
-            for row, ranks in settled.items():
-                if min(rank.generation for rank in ranks) == first:
-                    row.rank = min(rank for rank in ranks if rank.generation == first)
-                    del waiting[row]
 
     def _replay(self, records: Records, entry: Entry, head: Head, spots: dict[tuple[int, tuple[Any, ...]], _Spot]) -> None:
         step = self.steps[entry.unit]

@@ -7,10 +7,10 @@ it. Nodes are ordered by their place in the graph, inside an `each` record by re
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-__all__ = ["Rank", "Spot", "node_earlier", "rank_key"]
+__all__ = ["Rank", "Spot", "node_earlier", "rank_key", "settled"]
 
 
 class Spot(Protocol):
@@ -82,3 +82,42 @@ def node_key(one: tuple[int, Sequence[Any]], other: tuple[int, Sequence[Any]]) -
 
 
 rank_key = functools.cmp_to_key(_compare)
+
+
+class _At:
+    """A spot with the rank that its record has in one view."""
+
+    __slots__ = ("position", "rank")
+
+    def __init__(self, position: int, rank: Rank) -> None:
+        self.position = position
+        self.rank = rank
+
+
+def settled(creators: Mapping[Any, Sequence[Rank]]) -> dict[Any, Rank]:
+    """Rank created records where some have several creators: the first in order counts.
+
+    Generation by generation, so that the ranks a new one is compared by are settled; what was created in a ring is left
+    out. `creators` gives for each record the ranks it would have of each, their chains of instances with a `row`.
+    """
+    ranks: dict[Any, Rank] = {}
+    waiting = dict(creators)
+    while waiting:
+        ready = {
+            row: [_settled(rank, ranks) for rank in offered if not any(spot.row in waiting for spot in rank.chain)]
+            for row, offered in waiting.items()
+        }
+        first = min((rank.generation for offered in ready.values() for rank in offered), default=0)
+        if not first:
+            break
+        for row, offered in ready.items():
+            best = [rank for rank in offered if rank.generation == first]
+            if best:
+                ranks[row] = min(best)
+                del waiting[row]
+    return ranks
+
+
+def _settled(rank: Rank, ranks: Mapping[Any, Rank]) -> Rank:
+    chain = [_At(spot.position, ranks.get(spot.row) or spot.rank) for spot in rank.chain]
+    return Rank(rank.ordinal, 1 + max((at.rank.generation for at in chain), default=0), rank.unit, chain)

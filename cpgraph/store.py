@@ -22,7 +22,7 @@ from cpgraph.copies import isolated
 from cpgraph.digest import digest, list_digest
 from cpgraph.errors import CpgraphError, RecordNotFound, nearest
 from cpgraph.portable import kept_predicate, predicate_from
-from cpgraph.ranks import Rank, node_earlier, node_key, rank_key
+from cpgraph.ranks import Rank, node_earlier, node_key, rank_key, settled
 
 __all__ = ["Eyes", "Live", "Query", "Records", "Row", "Snapshot", "State", "Store", "Table", "View", "Write", "ask"]
 
@@ -162,6 +162,11 @@ class Records:
             )
         return found
 
+    @property
+    def shared(self) -> bool:
+        """Tell whether a record has several creators."""
+        return any(table.shared for table in self.tables.values())
+
     def begin(self, states: Iterable[State]) -> None:
         """Take the initial records, in their order."""
         tables: dict[type, Table] = {}
@@ -190,6 +195,7 @@ class View:
         self.records = records
         self.sees = sees
         self.own = own
+        self._ranks: dict[Row, Rank] | None = None
 
     def state(self, row: Row) -> State | None:
         writes = row.writes[:]  # what does not move: the loop appends while threads read
@@ -239,17 +245,20 @@ class View:
     def rank(self, row: Row) -> Rank:
         """Give the rank of a record: of several creators those that are seen count (rule C6)."""
         rank = row.rank  # before it is asked whether there are several: the loop lowers it while threads read
-        if row.base is not None or not row.table.shared:
+        if row.base is not None or not self.records.shared:
             return rank
-        creates = [write for write in row.writes if write.kind == "create"]
-        seen = [created_rank(write) for write in creates if write.instance is not None and self.sees(write)]
-        return min(seen) if seen else rank
+        if self._ranks is None:
+            self._ranks = settled(self._creators())
+        return self._ranks.get(row, rank)
 
-
-def created_rank(write: Write) -> Rank:
-    """Give the rank of a record that this write created."""
-    instance = write.instance
-    return Rank(write.ordinal, instance.generation + 1, write.unit, instance.chain)
+    def _creators(self) -> dict[Row, list[Rank]]:
+        """Give what each created record could be ranked by: the creators that are seen, or all where none is."""
+        found = {}
+        for row in [row for table in self.records.tables.values() for row in list(table.created)]:
+            creates = [write for write in list(row.writes) if write.kind == "create" and write.instance is not None]
+            seen = [write for write in creates if self.sees(write)] or creates
+            found[row] = [Rank(write.ordinal, 0, write.unit, write.instance.chain) for write in seen]
+        return found
 
 
 def fold(row: Row, writes: Sequence[Write]) -> State | None:
