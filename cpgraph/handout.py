@@ -301,12 +301,17 @@ class Handout:
         """Have the loop see an interruption; safe from any thread and from a signal handler."""
         self._returned.put(INTERRUPT)
 
+    def forget(self, token: int) -> None:
+        """Take back a node that was handed out and has not begun."""
+        found = self.in_flight.pop(token, None)
+        if found is not None:
+            found[1].busy -= 1
+
     def recall(self, at_once: bool) -> None:
         """Take back what has not begun; `at_once` leaves behind what has."""
         for lane in self.lanes.values():
             for token in lane.executor.recall():
-                if self.in_flight.pop(token, None) is not None:
-                    lane.busy -= 1
+                self.forget(token)
         if at_once or "inline" in self.lanes:  # what runs inline was interrupted itself
             self.in_flight.clear()
 

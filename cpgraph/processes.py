@@ -65,6 +65,7 @@ class Processes(Crew[_Hands]):
         self._seconds: dict[int, float] = {}  # what a call of a step took of late
         self._broken: CpgraphError | None = None
         self._closing = False
+        self._recalled = False
         self._alive: set[SpawnProcess] = set()
         self._at_exit: Any = None
 
@@ -193,10 +194,21 @@ class Processes(Crew[_Hands]):
                 self._put(hands, call, outcome)
         elif kind == "back":
             for token in parts[0]:
-                self._calls.put(hands.calls.pop(token))
+                self._queue_again(hands.calls.pop(token))
             for call in hands.calls.values():
                 self._seconds[id(call.target)] = SLOW
         return kind != "back"
+
+    def _queue_again(self, call: Call) -> None:
+        """Leave a call that has not begun to another worker; after `recall` it goes back to who handed it out."""
+        if self._recalled:
+            self._returned.put(("recalled", call.token))
+        else:
+            self._calls.put(call)
+
+    def recall(self) -> list[int]:
+        self._recalled = True
+        return super().recall()
 
     def _put(self, hands: _Hands, call: Call, outcome: Outcome | None) -> None:
         """Hand back what a call came to, unless it was given up."""
@@ -273,7 +285,7 @@ class Processes(Crew[_Hands]):
             return []
         if killed:  # by us, for one of these
             for call in calls:
-                self._calls.put(call)
+                self._queue_again(call)
             return []
         if len(calls) != 1:
             return calls

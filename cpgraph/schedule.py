@@ -180,6 +180,8 @@ class Schedule:
                 self._returned(item)
             elif item[0] == "push":
                 self.stream.push(item[2], item[3])
+            elif item[0] == "recalled":
+                self.handout.forget(item[1])
             else:
                 self.interrupt()
             if self.ledger.waiting >= COMMIT_NODES or not (self.handout.in_flight or self.handout.timers):
