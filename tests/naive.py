@@ -354,7 +354,7 @@ class _Run:
         if one.task == two.task:
             return one.ordinal < two.ordinal
         own = one.kind == "create" and two.kind != "create" and one.key in self.records(two.task)
-        return one.task in self.anc[two.task] or own
+        return one.task in self.anc[two.task] or (own and two.task not in self.anc[one.task])  # else it is created anew
 
     def disagree(self, one: Write, two: Write) -> list[str]:
         """The fields over which two writes are in conflict, if neither is before the other."""
@@ -517,10 +517,11 @@ class _Run:
             return _View(self, task)
         if kind == "stream":
             return _NoStream()
-        if kind == "record":
-            return self.record(task, rest[0])
-        if kind == "field":
-            return getattr(self.record(task, rest[0]), p.name)
+        if kind in ("record", "field"):
+            record = self.record(task, rest[0])
+            if record is None:  # a node before deleted it
+                return _Missing("closed")
+            return record if kind == "record" else getattr(record, p.name)
         if kind == "item":
             level = self.levels(task)[rest[0]]
             return self.instances[level, task.ids[: rest[0]]][task.ids[rest[0]]].item
@@ -716,12 +717,17 @@ class _Run:
         return sorted(min(found)[2] for found in pairs.values())
 
     def clock(self) -> bool:
-        """Unordered creates of one id with different content (C1), or the place of a node's own record that several made."""
+        """Unordered creates of one id with different content (C1), or the place of a node's own record that several made.
+
+        Of a record that is deleted and then created anew the rules do not say whose record a node of its id stands on.
+        """
         creates = [w for w in self.log if w.kind == "create"]
         makers = [[w for w in creates if w.key == key and self.takes(pipe, ids, w)] for pipe, ids, key in self.unseen]
         pairs = [(a, b) for a in creates for b in creates if a.key == b.key and a.fields != b.fields]
         unlike = any(not self.before(a, b) and not self.before(b, a) for a, b in pairs)
-        return self.circular or unlike or any(len(found) > 1 for found in makers)
+        gone = [w for w in self.log if w.kind == "delete"]
+        anew = any(a.key == b.key and a.task in self.anc[b.task] for a in gone for b in creates)
+        return self.circular or unlike or anew or any(len(found) > 1 for found in makers)
 
     def name(self, task: Task) -> str:
         inner = f"[{','.join(map(id_text, task.ids))}]" if task.ids else ""
