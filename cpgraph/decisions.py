@@ -68,8 +68,11 @@ class Decisions:
         if selection.predicate is None:
             return True
         start = self.compiled.units[fan.scope.place.start or 0]
-        record = isolated(state.record)
-        return bool(self.inputs.ask(selection.predicate, fan.scope.predicate, start, fan.instance, (record,), stream=self.stream))
+        first = (isolated(state.record),)
+        try:
+            return bool(self.inputs.ask(selection.predicate, fan.scope.predicate, start, fan.instance, first, stream=self.stream))
+        except Deleted:  # the record around the pipeline
+            return False
 
     def items(self, fan: Fan) -> Sequence[tuple[Any, Any, bytes]] | None:
         found = self.inputs.items(fan)

@@ -296,3 +296,19 @@ def test_r7_what_was_edited_by_hand_is_not_passed_on_to_equal_work(tmp_path: Pat
     assert again.ok and again.data["Page"] == [{"id": "k", "text": 5}]
     assert again.data["Entry"] == run.data["Entry"]
     assert cp.runs(tmp_path / "two")[-1].data == again.data
+
+
+def test_c5_a_selection_that_asks_for_a_deleted_record_around_it_selects_nothing() -> None:
+    """What stands on the record is closed; it is no failure."""
+
+    def drop(record: Note) -> object:
+        return cp.delete(record)
+
+    def check(record: Note) -> int:
+        return record.id
+
+    inner = cp.pipeline(check, each=cp.where(Note, lambda other, record: other.id <= record.id))
+    run = cp.Graph(cp.pipeline(drop, inner, each=Note)).run([Note(id=1)], dir=None)
+    assert run.ok
+    assert run.counts["drop"] == {"computed": 1}
+    assert "failed" not in run.counts["check"]
