@@ -308,7 +308,7 @@ def test_c5_a_selection_that_asks_for_a_deleted_record_around_it_selects_nothing
         return record.id
 
     inner = cp.pipeline(check, each=cp.where(Note, lambda other, record: other.id <= record.id))
-    run = cp.Graph(cp.pipeline(drop, inner, each=Note)).run([Note(id=1)], dir=None)
+    run = cp.Graph(cp.pipeline(drop, inner, each=Note)).run([Note(id="1")], dir=None)
     assert run.ok
     assert run.counts["drop"] == {"computed": 1}
     assert "failed" not in run.counts["check"]
