@@ -76,15 +76,14 @@ class Place:
             place = place.parent
 
     def units(self) -> Iterator[int]:
-        """Give the units of this part that belong to its own scope, in graph order."""
+        """Give the units of this part and of all inside of it, those of inner scopes too, in graph order."""
         stack = [self]
         while stack:
             place = stack.pop()
             for unit in (place.unit, place.start, place.end):
                 if unit is not None:
                     yield unit
-            if place.inner is None or place is self:
-                stack.extend(reversed(place.children))
+            stack.extend(reversed(place.children))
 
 
 @attrs.frozen(eq=False)

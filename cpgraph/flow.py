@@ -643,7 +643,7 @@ class Flow:
 
     def close_part(self, place: Place, instance: Instance, how: int, cause: Cause) -> None:
         """End what has not started in a part, and in the instances inside of it."""
-        units = list(place.units())
+        units = [index for index in place.units() if self.units[index].scope == instance.scope.index]
         for index in units:
             fan = (instance.fans or {}).get(index)
             for inner in list(fan.instances) if fan is not None else ():

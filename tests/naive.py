@@ -169,6 +169,7 @@ class _Run:
         self.log: list[Write] = []
         self.unseen: set[tuple[Part, Ids, Key]] = set()
         self.circular = False
+        self.guards: list[Task] = []
         self.ages: dict[Any, dict[Key, float]] = {}  # of the task and log looked at last, and its keys
         self.keys: dict[Any, tuple[Any, ...]] = {}
         self.joins: dict[str, dict[str, Any]] = {}
@@ -331,6 +332,8 @@ class _Run:
                     self.watch(self.name(task), self.ended[task])
         elif task.kind == "instance" or task.part.each is None:
             ask = task.part.what.open  # type: ignore[union-attr]
+            if any(isinstance(argument, _View) for argument in arguments.values()):
+                self.guards.append(task)
             self.ended[task] = "closed" if not ending and ask and not ask(**arguments) else self.ended[task]  # G1, G3
         if task.kind == "open" and task.part.each is not None:
             self.fan_out(task, bool(ending))
@@ -717,8 +720,9 @@ class _Run:
         return sorted(min(found)[2] for found in pairs.values())
 
     def clock(self) -> bool:
-        """Unordered creates of one id with different content (C1), or the place of a node's own record that several made.
+        """What lets the clock in (C1): unordered creates of one id with different content, writes under a guard that is open.
 
+        Nor is the place told of a node's own record that several made.
         Of a record that is deleted and then created anew the rules do not say whose record a node of its id stands on.
         """
         creates = [w for w in self.log if w.kind == "create"]
@@ -727,7 +731,8 @@ class _Run:
         unlike = any(not self.before(a, b) and not self.before(b, a) for a, b in pairs)
         gone = [w for w in self.log if w.kind == "delete"]
         anew = any(a.key == b.key and a.task in self.anc[b.task] for a in gone for b in creates)
-        return self.circular or unlike or anew or any(len(found) > 1 for found in makers)
+        asked_again = any(guard.part in w.task.part.around for guard in self.guards for w in self.log)
+        return self.circular or unlike or anew or asked_again or any(len(found) > 1 for found in makers)
 
     def name(self, task: Task) -> str:
         inner = f"[{','.join(map(id_text, task.ids))}]" if task.ids else ""

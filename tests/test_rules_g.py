@@ -322,6 +322,34 @@ def test_g3_a_step_that_asks_for_a_single_value_of_a_closed_node_is_closed(tmp_p
     }  # fmt: skip
     assert run.value(join) == []
 
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_g3_a_guard_of_an_each_that_closes_again_ends_what_has_not_started_inner_instances_too(tmp_path, executor):
+    """The inner part has more steps than the outer one has, and the record just created brings an instance of its own."""
+
+    def spread(id: int):
+        return cp.create(Row(id=id + 2), if_exists="keep") if id < 8 else None
+
+    def inner(id: int):
+        return id
+
+    def second(inner: int):
+        return inner
+
+    def third(second: int):
+        return second
+
+    def few(store):
+        return store.count(Row) < 3
+
+    nested = cp.pipeline(inner, second, third, each=Other, name="nested")
+    graph = cp.Graph(cp.pipeline(cp.pipeline(spread, nested, each=Row, open=few, name="outer"), last))
+    run = graph.run([*rows(1), Other(id=1), Other(id=2)], dir=tmp_path / "kept", executor=executor)
+    assert run.ok
+    assert ends(run, "spread") == {1: "computed", 3: "computed", 5: "closed"}
+    assert {key: ended for key, ended in ends(run, "third").items() if key[0] == 5} == {(5, 1): "closed", (5, 2): "closed"}
+    assert ends(run, "last") == {(): "computed"}
+    assert "passed-closed" in kinds(run)
+
 
 def test_g3_closed_is_not_failed_for_the_command(tmp_path):
     """Exit status 0."""
