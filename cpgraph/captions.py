@@ -209,9 +209,7 @@ def counted(counts: Mapping[str, int]) -> str:
     >>> counted({"computed": 990, "cached": 9, "failed": 1})
     '990 computed · 9 cached · × 1 failed'
     """
-    return " · ".join(
-        f"{'× ' if ended == 'failed' else ''}{counts[ended]:,} {ended}" for ended in ENDINGS if counts.get(ended)
-    )
+    return " · ".join(f"{'× ' if ended == 'failed' else ''}{counts[ended]:,} {ended}" for ended in ENDINGS if counts.get(ended))
 
 
 def total(found: Iterable[Tally]) -> Tally:

@@ -111,9 +111,7 @@ def _read_digests(section: Any, path: str) -> dict[tuple[str, type, Any], str] |
         return None
     try:
         return {
-            _typed(name, id): text
-            for name, of in section.items()
-            for id, text in (of.items() if isinstance(of, dict) else of)
+            _typed(name, id): text for name, of in section.items() for id, text in (of.items() if isinstance(of, dict) else of)
         }
     except (AttributeError, TypeError, ValueError):
         raise DataError(

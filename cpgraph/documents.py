@@ -142,6 +142,7 @@ def _parse_json(text: str, where: str, deepest: int) -> Document:
 
 # YAML
 
+
 @attrs.define(eq=False)
 class _Open:
     """A list or mapping that has begun and not ended."""

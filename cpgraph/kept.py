@@ -25,7 +25,6 @@ from cpgraph.store import State
 __all__ = ["Last", "Resumed", "last_run", "resume_from"]
 
 
-
 class Last:
     """A run of this graph that is over, with its line."""
 
@@ -307,9 +306,7 @@ def _collect(
             failed.add(node)
 
 
-def _kept(
-    results: Mapping[tuple[str, tuple[Any, ...]], int], failed: Iterable[tuple[str, tuple[Any, ...]]], line: Line
-) -> Kept:
+def _kept(results: Mapping[tuple[str, tuple[Any, ...]], int], failed: Iterable[tuple[str, tuple[Any, ...]]], line: Line) -> Kept:
     """Say in which instances of a line nodes failed; a step that it does not have any more has not."""
     scopes = {step.name: step.scope for step in line.steps.values()}
     return Kept(results, frozenset((scopes[name], key) for name, key in failed if name in scopes), scopes)

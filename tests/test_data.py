@@ -424,7 +424,7 @@ def test_r7_what_a_person_did_to_a_saved_version_is_known(name: str, tmp_path: P
         text = json.dumps(tables)
     else:
         text = re.sub(r"- id: 4\n(  .*\n)*", "- {id: 7}\n", text)
-        text = text.replace("- id: '1'\n  value: null", "- value: 3\n  id: \"1\"")
+        text = text.replace("- id: '1'\n  value: null", '- value: 3\n  id: "1"')
         otherwise = '- {amount: "3.5",  # the same, written otherwise\n   id: 3, done: yes, lines: [], total: ~}\n'
         text = re.sub(r"- id: 3\n(  .*\n)*", otherwise, text)
     path.write_text(text)

@@ -14,6 +14,7 @@ import pytest
 
 import cpgraph
 
+# fmt: off
 ROWS = [
     ["errors", "events", "names", "times"],  # words
     [  # values
@@ -37,6 +38,7 @@ ROWS = [
     ],
     ["__init__", "__main__"],  # the doors: imported by nobody
 ]
+# fmt: on
 RANK = {module: place for place, module in enumerate(module for row in ROWS for module in row)}
 DOORS = frozenset(ROWS[-1])
 

@@ -18,7 +18,7 @@ import cpgraph as cp
 from cpgraph.executors import open_executor
 from cpgraph.handout import Lane
 
-SCRIPT = '''
+SCRIPT = """
 import os, sys
 import cpgraph as cp
 
@@ -47,7 +47,7 @@ graph = cp.Graph(cp.pipeline(double, each=Row))
 if __name__ == "__main__":
     run = graph.run([Row(id=n) for n in range(400)], dir="kept", executor="inline", stream=stream)
     print(run.counts, sum(row["twice"] for row in run.data["Row"]))
-'''
+"""
 
 
 def lines(path: Path) -> list[str]:
@@ -106,7 +106,6 @@ def test_promise_9_two_runs_share_a_directory(tmp_path: Path) -> None:
     numbers = [version.number for run in found.values() for version in run.history[1:]]
     assert sorted(numbers) == list(range(1, 101))
     assert [run.status for run in cp.runs(tmp_path)] == ["ok", "ok"]
-
 
 
 def test_promise_15_little_is_handed_ahead_to_executors_of_others() -> None:

@@ -441,7 +441,7 @@ def small() -> cp.Graph:
     return cp.Graph(cp.pipeline(orders, made("report", "tax")), name="shop")
 
 
-DOT = r'''
+DOT = r"""
 digraph shop {
 	graph [bgcolor=white compound=true pad=0.25 rankdir=TB]
 	graph [fontcolor="#1f2933" fontname=Arial labeljust=l labelloc=t nodesep=0.25 ranksep=0.5]
@@ -465,7 +465,7 @@ digraph shop {
 	tax -> report
 	fee -> report [ltail=cluster_2 style=dashed]
 }
-'''  # noqa: E501
+"""  # noqa: E501
 
 MERMAID = """
 ---

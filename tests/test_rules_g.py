@@ -322,6 +322,7 @@ def test_g3_a_step_that_asks_for_a_single_value_of_a_closed_node_is_closed(tmp_p
     }  # fmt: skip
     assert run.value(join) == []
 
+
 @pytest.mark.parametrize("executor", EXECUTORS)
 def test_g3_a_guard_of_an_each_that_closes_again_ends_what_has_not_started_inner_instances_too(tmp_path, executor):
     """The inner part has more steps than the outer one has, and the record just created brings an instance of its own."""
