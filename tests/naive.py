@@ -157,6 +157,7 @@ class _Run:
         self.models = {model_name(m): m for m in [*data, *(model for model, _ in self.initial)] if isinstance(m, type)}
         self.steps: dict[str, Part] = {}
         self.pipes: list[Part] = []
+        self.pasts: dict[Part, set[Part]] = {}
         self.root = self.read(Group(tuple(pipelines)), None, 0)
         self.link()
         self.instances: dict[tuple[Part, Ids], dict[Any, Instance]] = {}
@@ -167,7 +168,7 @@ class _Run:
         self.errors: list[tuple[str, Task]] = []
         self.conflicts: list[Conflict] = []
         self.log: list[Write] = []
-        self.unseen: set[tuple[Part, Ids, Key]] = set()
+        self.unseen: set[Key] = set()  # of a node's own record, none of whose creators is in its view
         self.circular = False
         self.guards: list[Task] = []
         self.ages: dict[Any, dict[Key, float]] = {}  # of the task and log looked at last, and its keys
@@ -216,6 +217,14 @@ class _Run:
                 inside = [other for other in [*self.steps.values(), *self.pipes] if known in other.around]
                 outer = [earlier for other in inside for earlier in other.before if known not in earlier.around]
                 part.before += [earlier for earlier in outer if earlier not in part.before]
+
+    def past(self, part: Part) -> set[Part]:
+        """All parts that a part comes after, whatever instances there are."""
+        if part not in self.pasts:
+            known = [before for outer in part.around for before in outer.before]
+            inside = [other for other in [*self.steps.values(), *self.pipes] if any(before in other.around for before in known)]
+            self.pasts[part] = set(inside).union(*(self.past(other) for other in inside))
+        return self.pasts[part]
 
     def find(self, name: Any) -> Part:
         if isinstance(name, Part):
@@ -342,6 +351,8 @@ class _Run:
         """Under something closed, or one of its records is gone (C5)."""
         if any(self.ended[t] == "closed" for t in outer):
             return True
+        if task.kind != "node" and not task.part.what.open:  # type: ignore[union-attr]
+            return False  # it asks nothing: its nodes see for themselves
         return any(self.record(task, n) is None for n, level in enumerate(self.levels(task)) if level.model)
 
     # Failures (F1) and conflicts (C2)
@@ -446,7 +457,7 @@ class _Run:
             return every
         made = [n for n, level in enumerate(self.levels(task)) if (level.model, task.ids[n]) == key]
         pipe, ids = self.levels(task)[made[0]], task.ids[: made[0]]  # its own record, made by nodes that it does not see
-        self.unseen.add((pipe, ids, key))
+        self.unseen.add(key)
         return [w for w in every if self.takes(pipe, ids, w)]
 
     def generations(self, task: Task | None) -> dict[Key, float]:
@@ -692,7 +703,7 @@ class _Run:
         opening, creator = Task("open", pipe, ids), write.task
         if pipe.model is not write.key[0] or creator in self.anc[opening]:
             return False
-        if opening in self.anc[creator] and pipe not in creator.part.around:
+        if pipe in self.past(creator.part):
             return False  # the creator comes after the pipeline
         levels = enumerate(pipe.levels)  # else: made inside another outer instance
         return all(creator.ids[n] == ids[n] for n, level in levels if level in creator.part.around)
@@ -726,7 +737,7 @@ class _Run:
         Of a record that is deleted and then created anew the rules do not say whose record a node of its id stands on.
         """
         creates = [w for w in self.log if w.kind == "create"]
-        makers = [[w for w in creates if w.key == key and self.takes(pipe, ids, w)] for pipe, ids, key in self.unseen]
+        makers = [[w for w in creates if w.key == key] for key in self.unseen]
         pairs = [(a, b) for a in creates for b in creates if a.key == b.key and a.fields != b.fields]
         unlike = any(not self.before(a, b) and not self.before(b, a) for a, b in pairs)
         gone = [w for w in self.log if w.kind == "delete"]

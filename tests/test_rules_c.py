@@ -866,6 +866,29 @@ def test_c5_what_is_inside_a_deleted_record_is_closed(executor: str) -> None:
     assert run.counts["inner"] == {"computed": 2, "closed": 2}
 
 
+@both
+def test_c5_a_delete_that_lost_a_conflict_ends_nothing_however_deep_what_follows_stands(executor: str) -> None:
+    """A node looks for its record in its own view: there the write that comes first in graph order stands (C2)."""
+
+    def fill(record: Item) -> Any:
+        return cp.update(n=3)
+
+    def drop(record: Item) -> Any:
+        return cp.delete(record)
+
+    def after_both(record: Item, fill: Any) -> int:
+        return record.n
+
+    def after_drop(record: Item) -> int:
+        return record.n
+
+    tail = cp.pipeline(after_both, after_drop)
+    run = go(cp.pipeline([fill, cp.pipeline(drop, tail)], each=Item), data=items(0), executor=executor)
+    assert [(f.node, type(f.error)) for f in run.failures] == [("drop[1]", cp.ConflictError)]
+    assert run.value(after_both, 1) == 3
+    assert run.counts["after_drop"] == {"computed": 1}
+
+
 # C6
 
 

@@ -136,6 +136,30 @@ def test_e1_a_record_made_after_the_pipeline_is_not_picked_up_which_is_told(exec
 
 
 @both
+def test_e1_what_comes_after_a_pipeline_is_picked_up_by_none_of_it_not_even_late_instances(executor: str) -> None:
+    """`follow` comes after `inner`, wherever `inner` stands: also for the record 6, which it does not wait for."""
+
+    def late() -> Any:
+        return cp.create(A(id=6))
+
+    def follow(id: int, inner: Any) -> Any:
+        return cp.create(A(id=3)) if id == 2 else None
+
+    def inner(record: A) -> int:
+        return record.id
+
+    run = go(
+        cp.pipeline(late),
+        cp.pipeline(follow, each=A),
+        cp.pipeline(cp.pipeline(inner, each=cp.where(A, n=0)), each=A),
+        data=[A(id=2, n=1)],
+        executor=executor,
+    )
+    assert run.ok and sorted(run.values(inner)) == [(2, 6), (6, 6)]
+    assert "A 3" in next(hint.text for hint in run.hints if hint.kind == "not-picked-up")
+
+
+@both
 def test_e1_where_takes_those_that_match_when_they_come_in(executor: str) -> None:
     """At the opening, or as they are created; what they become later does not count."""
 
