@@ -13,13 +13,12 @@ from typing import Any, Final
 
 import attrs
 
-from cpgraph.compile import Compiled, Place, Scope
 from cpgraph.models import Files
-from cpgraph.resolve import Binding
 from cpgraph.results import ENDINGS
 from cpgraph.runs import Run
 from cpgraph.sources import Sources
 from cpgraph.steps import Step
+from cpgraph.structure import Binding, Compiled, Place, Scope
 
 __all__ = ["Row", "Tally", "counted", "duration", "pipeline_rows", "shorten", "step_rows", "tallies", "tally_rows", "total"]
 

@@ -15,7 +15,9 @@ from cpgraph.errors import CpgraphError
 from cpgraph.instances import Asker, Instance, World
 from cpgraph.models import AUTO, check_update, wrong_id
 from cpgraph.ranks import Rank
-from cpgraph.store import Row, State, Table, Write, add_head, fold, not_found, standing
+from cpgraph.records import Row, State, Table, Write
+from cpgraph.store import not_found
+from cpgraph.views import add_head, fold, standing
 
 ENOUGH = 2_000  # conflicts of one write that are followed up
 

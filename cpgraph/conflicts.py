@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cpgraph.commits import Conflict
-from cpgraph.compile import Compiled, Place, Unit
 from cpgraph.errors import ConflictError
 from cpgraph.instances import Instance, World
 from cpgraph.nodes import node_id
 from cpgraph.ranks import node_key
+from cpgraph.structure import Compiled, Place, Unit
 
 __all__ = ["Conflicts", "part_of"]
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cpgraph.compile import END, STEP, Scope, Unit
 from cpgraph.copies import isolated
 from cpgraph.events import GuardChanged, Stream
 from cpgraph.execute import Call, Target, ends_run, failed
@@ -17,7 +16,9 @@ from cpgraph.instances import BLOCKED, CLOSED, FAILED, Cause, Fan, Instance, Wor
 from cpgraph.ledger import BLOCKED_END, CLOSED_END, FAILED_END, Ledger
 from cpgraph.models import Files
 from cpgraph.nodes import node_id
-from cpgraph.store import State, Store
+from cpgraph.records import State
+from cpgraph.store import Store
+from cpgraph.structure import END, STEP, Scope, Unit
 from cpgraph.tellings import Tellings
 
 __all__ = ["Decisions"]

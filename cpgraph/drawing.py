@@ -18,11 +18,10 @@ from typing import Final
 import attrs
 
 from cpgraph.captions import Row, Tally, counted, duration, pipeline_rows, shorten, step_rows, tallies, tally_rows, total
-from cpgraph.compile import END, START, STEP, Compiled, Place, Unit
 from cpgraph.errors import CpgraphError
-from cpgraph.resolve import Binding
 from cpgraph.runs import Run
 from cpgraph.sources import Sources
+from cpgraph.structure import END, START, STEP, Binding, Compiled, Place, Unit
 
 __all__ = ["FRAME", "GREY", "INK", "LINE", "LOOKS", "RED", "Arrow", "Part", "Picture", "draw"]
 

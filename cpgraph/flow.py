@@ -10,14 +10,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
-from cpgraph.compile import END, START, STEP, Compiled, Edge, Place, Scope, Unit
 from cpgraph.errors import CpgraphError
 from cpgraph.execute import ends_run
-from cpgraph.instances import BLOCKED, CLOSED, FAILED, MISSING, OK, PLANNED, Asker, Cause, Fan, Instance, World, descendants
+from cpgraph.instances import (
+    BLOCKED,
+    CLOSED,
+    FAILED,
+    MISSING,
+    OK,
+    PLANNED,
+    WITHOUT,
+    Asker,
+    Cause,
+    Fan,
+    Instance,
+    World,
+    descendants,
+)
 from cpgraph.nodes import node_id
 from cpgraph.ranks import Rank
-from cpgraph.resolve import Binding
-from cpgraph.store import Row, Snapshot, State, Write
+from cpgraph.records import Row, State, Write
+from cpgraph.structure import END, START, STEP, Binding, Compiled, Edge, Place, Scope, Unit
+from cpgraph.views import Snapshot
 
 __all__ = ["Decide", "Flow"]
 
@@ -208,7 +222,7 @@ class Flow:
         if how == CLOSED:
             if not edge.value:
                 return
-            mark = CLOSED
+            mark = WITHOUT
         elif how == PLANNED:
             if cause.quiet and unit.kind != END and not edge.value and not self._takes(unit, edge.source):
                 return
@@ -248,6 +262,8 @@ class Flow:
             if how == MISSING:
                 gone = self.decide.gone(unit, instance)
                 how, cause = (CLOSED, Cause(gone)) if gone else (BLOCKED, cause)
+            elif how == WITHOUT:
+                how = CLOSED
             self._stack.append((unit, instance, how, cause))
         elif unit.kind == STEP:
             self.ready.append((unit, instance))

@@ -7,11 +7,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from cpgraph.compile import Unit
 from cpgraph.instances import Instance, World
 from cpgraph.ranks import node_key
 from cpgraph.steps import Limit
-from cpgraph.store import Live, Query, Store
+from cpgraph.store import Store
+from cpgraph.structure import Unit
+from cpgraph.views import Live, Query
 
 __all__ = ["Concurrency", "Gate", "Gates", "Rate", "said"]
 

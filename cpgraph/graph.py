@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from cpgraph.compile import Compiled, compile_graph
+from cpgraph.compile import compile_graph
 from cpgraph.errors import CpgraphError
 from cpgraph.events import Stream
 from cpgraph.launch import UNSET, Order, launch
@@ -17,6 +17,7 @@ from cpgraph.planning import Plan, Planner
 from cpgraph.progress import Reporter, origin_of
 from cpgraph.runs import Run
 from cpgraph.schedule import Settings
+from cpgraph.structure import Compiled
 
 __all__ = ["Graph"]
 

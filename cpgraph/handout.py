@@ -19,7 +19,6 @@ from typing import Any, Final
 
 import attrs
 
-from cpgraph.compile import Unit
 from cpgraph.errors import CpgraphError, Retry
 from cpgraph.events import NodeStarted, Stream
 from cpgraph.execute import Call, Outcome, Target, failed
@@ -29,6 +28,7 @@ from cpgraph.instances import Instance
 from cpgraph.nodes import Node
 from cpgraph.steps import Limit
 from cpgraph.store import Store
+from cpgraph.structure import Unit
 
 __all__ = ["Handout", "Lane", "Route", "Settings"]
 

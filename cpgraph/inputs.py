@@ -7,7 +7,6 @@ from typing import Any
 
 import attrs
 
-from cpgraph.compile import Compiled, Unit
 from cpgraph.contents import as_data, looked_up, met
 from cpgraph.copies import ATOMIC, isolated
 from cpgraph.digest import dict_digest, digest, list_digest
@@ -17,10 +16,12 @@ from cpgraph.fingerprint import Classes
 from cpgraph.instances import Asker, Fan, Instance, World
 from cpgraph.models import Files
 from cpgraph.nodes import node_id
-from cpgraph.resolve import Binding
+from cpgraph.records import Row
 from cpgraph.results import DEFAULT_PART
 from cpgraph.steps import EMPTY
-from cpgraph.store import Row, Store, View
+from cpgraph.store import Store
+from cpgraph.structure import Binding, Compiled, Unit
+from cpgraph.views import View
 
 __all__ = ["Deleted", "Inputs", "Parameter"]
 

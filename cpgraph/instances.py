@@ -12,20 +12,22 @@ from typing import Any, Final
 
 import attrs
 
-from cpgraph.compile import Compiled, Place, Scope
 from cpgraph.ranks import Rank
-from cpgraph.store import Eyes, Overlay, Records, Row, Snapshot, View, Write
+from cpgraph.records import Records, Row, Write
+from cpgraph.structure import Compiled, Place, Scope
+from cpgraph.views import Eyes, Overlay, Snapshot, View
 
-__all__ = ["BLOCKED", "CLOSED", "FAILED", "MISSING", "OK", "PLANNED", "WAITING"]
+__all__ = ["BLOCKED", "CLOSED", "FAILED", "MISSING", "OK", "PLANNED", "WAITING", "WITHOUT"]
 __all__ += ["Asker", "Cause", "Fan", "Instance", "World", "descendants"]
 
 WAITING: Final = 0
 OK: Final = 1
-MISSING: Final = 2  # of a mark alone: nothing before it failed, but a value that it asks for is not there
-CLOSED: Final = 3
-BLOCKED: Final = 4
-FAILED: Final = 5
-PLANNED: Final = 6
+WITHOUT: Final = 2  # of a mark alone: a value that it asks for is that of a closed node
+MISSING: Final = 3  # of a mark alone: nothing before it failed, but a value that it asks for is not there
+CLOSED: Final = 4
+BLOCKED: Final = 5
+FAILED: Final = 6
+PLANNED: Final = 7
 
 
 @attrs.frozen

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import attrs
 
-from cpgraph.compile import Compiled
 from cpgraph.digest import digest
 from cpgraph.errors import CpgraphError
 from cpgraph.fingerprint import Fingerprint
@@ -17,10 +16,11 @@ from cpgraph.journal import Journal, Row, RunRow
 from cpgraph.lines import Line
 from cpgraph.nodes import Kept
 from cpgraph.pickles import loads, loads_plain
+from cpgraph.records import State
 from cpgraph.results import ADOPTED, Head, Taken, maker_of, read_head, write_head
 from cpgraph.runs import Run, Version
 from cpgraph.saved import read_saved
-from cpgraph.store import State
+from cpgraph.structure import Compiled
 
 __all__ = ["Last", "Resumed", "last_run", "resume_from"]
 

@@ -15,7 +15,6 @@ from typing import Any, Final
 import attrs
 
 from cpgraph import data as records_data
-from cpgraph.compile import STEP, Compiled, Unit
 from cpgraph.contents import looked_up
 from cpgraph.errors import CpgraphError, DataError, StorageError, nearest
 from cpgraph.events import Damaged, Hint, RunEnded, RunStarted, Stream
@@ -30,12 +29,13 @@ from cpgraph.models import Files
 from cpgraph.names import is_redefined, qualified_name
 from cpgraph.nodes import Results
 from cpgraph.pickles import Unpicklable, dumps, loads_plain
+from cpgraph.records import Records, State
 from cpgraph.rows import convert
 from cpgraph.runs import Memory, Run, Version
 from cpgraph.schedule import Schedule, Settings
 from cpgraph.shipments import refuse_while_importing
 from cpgraph.steps import EMPTY, as_tuple, step_name
-from cpgraph.store import Records, State
+from cpgraph.structure import STEP, Compiled, Unit
 from cpgraph.times import duration
 
 __all__ = ["Order", "importing", "launch"]

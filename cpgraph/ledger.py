@@ -7,7 +7,6 @@ from array import array
 from bisect import bisect_left
 from typing import Any, Final
 
-from cpgraph.compile import Unit
 from cpgraph.errors import StorageError
 from cpgraph.events import NodeEnded, Stream
 from cpgraph.execute import Outcome, Value
@@ -17,6 +16,7 @@ from cpgraph.nodes import node_id
 from cpgraph.pickles import dumps
 from cpgraph.ranks import node_key
 from cpgraph.results import ENDINGS, Entries, Head, write_head
+from cpgraph.structure import Unit
 from cpgraph.tracebacks import message_of
 
 __all__ = ["BLOCKED_END", "CACHED", "CLOSED_END", "COMMIT_NODES", "COMPUTED", "FAILED_END", "Ledger"]

@@ -22,8 +22,9 @@ from cpgraph.models import AUTO
 from cpgraph.nodes import node_id
 from cpgraph.pickles import Unpicklable, loads, loads_plain
 from cpgraph.ranks import Rank, settled
+from cpgraph.records import Records, Row, State, Write
 from cpgraph.results import ENDINGS, Entries, Head, read_head
-from cpgraph.store import Records, Row, State, View, Write
+from cpgraph.views import View
 
 __all__ = ["Change", "Entry", "Line", "ScopeMeta", "StepMeta"]
 

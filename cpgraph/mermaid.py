@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from cpgraph.compile import Compiled
 from cpgraph.drawing import BOXES, FRAME, INK, LOOKS, RED, Part, Picture, draw
 from cpgraph.runs import Run
+from cpgraph.structure import Compiled
 
 __all__ = ["flowchart"]
 

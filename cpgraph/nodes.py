@@ -8,7 +8,6 @@ from typing import Any
 
 import attrs
 
-from cpgraph.compile import Unit
 from cpgraph.digest import Undigestible, dict_digest, digest, list_digest
 from cpgraph.execute import Joined, Value
 from cpgraph.fanout import Again
@@ -17,6 +16,7 @@ from cpgraph.instances import Asker, Instance, World
 from cpgraph.journal import Journal, Row
 from cpgraph.results import DEFAULT_PART, PART, Head, read_head
 from cpgraph.store import Store, ask
+from cpgraph.structure import Unit
 
 __all__ = ["Kept", "Node", "Result", "Results", "Work", "moved_inputs", "node_id", "stand"]
 

@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import attrs
 
-from cpgraph.compile import Unit
 from cpgraph.decisions import Decisions
 from cpgraph.execute import Outcome
 from cpgraph.explain import compare
@@ -17,6 +16,7 @@ from cpgraph.ledger import Ledger
 from cpgraph.nodes import Node, node_id
 from cpgraph.results import read_head
 from cpgraph.schedule import Schedule
+from cpgraph.structure import Unit
 from cpgraph.times import duration
 
 __all__ = ["Plan", "PlannedStep", "Planner"]

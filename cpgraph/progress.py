@@ -12,11 +12,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from cpgraph.compile import Unit
 from cpgraph.results import ENDINGS
 from cpgraph.runs import Run
 from cpgraph.schedule import Schedule
 from cpgraph.screen import Row, Screen, is_terminal
+from cpgraph.structure import Unit
 from cpgraph.summary import Origin, Outcomes, summary
 from cpgraph.times import duration
 

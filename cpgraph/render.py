@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Final
 
 from cpgraph import documents
 from cpgraph.captions import Row, shorten
-from cpgraph.compile import Compiled
 from cpgraph.drawing import FRAME, GREY, INK, LINE, LOOKS, RED, Arrow, Part, Picture, draw
 from cpgraph.errors import CpgraphError, nearest
 from cpgraph.graphviz_binary import lay_out
 from cpgraph.mermaid import flowchart
 from cpgraph.runs import Run
+from cpgraph.structure import Compiled
 
 if TYPE_CHECKING:
     import graphviz

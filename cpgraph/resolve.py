@@ -16,31 +16,14 @@ from cpgraph.annotations import assignable, describe
 from cpgraph.errors import CompileError, nearest
 from cpgraph.events import Stream
 from cpgraph.models import field_types, is_model
-from cpgraph.steps import EMPTY, Parameter, parameters_of
+from cpgraph.steps import EMPTY, Parameter, Step, parameters_of
 from cpgraph.store import Store
+from cpgraph.structure import Binding, Scope, Unit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Binding", "Resolver"]
-
-
-@attrs.frozen
-class Binding:
-    """What a parameter gets. kind: "record", "field", "item", "step", "joined", "store", "stream" or "param".
-
-    level: of the `each` whose record or item it is. unit: the step named. levels: how many lists of a joined
-    value lie in each other. as_dict: `{id: value}` instead of lists.
-    """
-
-    kind: str
-    name: str
-    level: int = 0
-    field: str = ""
-    unit: int = -1
-    levels: int = 0
-    as_dict: bool = False
-    default: Any = EMPTY
+__all__ = ["Resolver"]
 
 
 class Resolver:
@@ -50,8 +33,8 @@ class Resolver:
 
     def __init__(
         self,
-        units: Sequence[Any],
-        scopes: Sequence[Any],
+        units: Sequence[Unit],
+        scopes: Sequence[Scope],
         steps: Mapping[str, int],
         models: Mapping[str, type],
         declared: dict[str, Any],
@@ -74,8 +57,13 @@ class Resolver:
             self.fields[model] = field_types(model)
         return self.fields[model]
 
-    def bind_step(self, unit: Any) -> tuple[Binding, ...]:
-        step = unit.step
+    def _step(self, unit: int) -> Step:
+        step = self.units[unit].step
+        assert step is not None
+        return step
+
+    def bind_step(self, unit: Unit) -> tuple[Binding, ...]:
+        step = self._step(unit.index)
         what = f"step {step.name!r}"
         bindings = self.bind(step.parameters, unit.scope, what, step.where, step.inputs, own=unit)
         if step.options.sets is not None:
@@ -83,7 +71,7 @@ class Resolver:
         return bindings
 
     def bind(
-        self, parameters: Iterable[Parameter], scope: int, what: str, where: str, inputs: Mapping[str, str], own: Any
+        self, parameters: Iterable[Parameter], scope: int, what: str, where: str, inputs: Mapping[str, str], own: Unit | None
     ) -> tuple[Binding, ...]:
         bindings = []
         for parameter in parameters:
@@ -103,8 +91,9 @@ class Resolver:
             bindings.append(binding)
         return tuple(bindings)
 
-    def bind_predicate(self, scope: Any, predicate: Callable[..., Any]) -> tuple[Binding, ...]:
+    def bind_predicate(self, scope: Scope, predicate: Callable[..., Any]) -> tuple[Binding, ...]:
         """Bind what the predicate of a `where` asks for beside the record it is asked about."""
+        assert scope.model is not None
         what = f"the predicate of each=cp.where({scope.model.__name__}, …)"
         parameters, _ = parameters_of(predicate, what)
         where = scope.place.where
@@ -136,9 +125,9 @@ class Resolver:
     def is_guard(self, parameters: Iterable[Parameter]) -> bool:
         return any(_asks_store(parameter) for parameter in parameters)
 
-    def _bind_one(self, parameter: Parameter, scope: int, what: str, where: str, own: Any) -> Binding:
+    def _bind_one(self, parameter: Parameter, scope: int, what: str, where: str, own: Unit | None) -> Binding:
         name = parameter.name
-        own_name = own.step.name if own is not None else None
+        own_name = own.step.name if own is not None and own.step is not None else None
         rows = self._rows(parameter, scope, own_name)
         if parameter.optional:
             return self._bind_default(parameter, rows, what, where)
@@ -184,9 +173,7 @@ class Resolver:
                 rows.append((Binding("item", name, level=each.level), f"the item of each={{{name!r}: …}}"))
                 break
         if name in self.steps and name != own_name:
-            rows.append(
-                (self.bind_value(name, scope, name, annotation), f"the step at {self.units[self.steps[name]].step.where}")
-            )
+            rows.append((self.bind_value(name, scope, name, annotation), f"the step at {self._step(self.steps[name]).where}"))
         if name in self.given:
             rows.append((Binding("param", name), "the parameter declared in Graph(params=…)"))
             self._ask(parameter)
@@ -195,7 +182,7 @@ class Resolver:
     def _set_field(self, rows: list[tuple[Binding, str]]) -> list[tuple[Binding, str]]:
         """A step that sets the field of its own name is that field afterwards: no clash (rule N4)."""
         step = next(row for row, _ in rows if row.kind == "step")
-        if self.units[step.unit].step.options.sets != step.name:
+        if self._step(step.unit).options.sets != step.name:
             return rows
         return [(attrs.evolve(row, unit=step.unit), said) for row, said in rows if row.kind == "field"]
 
@@ -227,12 +214,13 @@ class Resolver:
     def _check_row(self, binding: Binding, parameter: Parameter, scope: int, what: str, where: str) -> None:
         if binding.kind == "field" and parameter.annotated:
             model = self.scopes[self.scopes[scope].chain[binding.level - 1]].model
+            assert model is not None
             self.checks.append((what, where, parameter.name, self.fields_of(model)[binding.field], parameter.annotation, True))
         elif binding.kind in ("step", "joined"):
             self._check_value(binding, parameter, what, where)
 
     def _check_value(self, binding: Binding, parameter: Parameter, what: str, where: str) -> None:
-        returns = self.units[binding.unit].step.returns
+        returns = self._step(binding.unit).returns
         if not parameter.annotated:
             return
         if binding.kind == "joined":
@@ -251,33 +239,34 @@ class Resolver:
                     "make the two annotations agree.",
                 )
 
-    def _check_sets(self, unit: Any) -> None:
-        step = unit.step
+    def _check_sets(self, unit: Unit) -> None:
+        step = self._step(unit.index)
+        name = step.options.sets or ""
         model = next(
             (self.scopes[s].model for s in reversed(self.scopes[unit.scope].chain) if self.scopes[s].model is not None), None
         )
         if model is None:
             raise CompileError(
-                f"step {step.name!r} sets {step.options.sets!r}, but stands in no pipeline that runs each= record",
+                f"step {step.name!r} sets {name!r}, but stands in no pipeline that runs each= record",
                 {"declared": step.where},
                 "run its pipeline each= model, or return the value without sets=.",
             )
         fields = self.fields_of(model)
-        if step.options.sets not in fields or step.options.sets == "id":
+        if name not in fields or name == "id":
             raise CompileError(
-                f"step {step.name!r} sets {step.options.sets!r}, which is no field of {model.__name__} that can be written."
-                f"{nearest(step.options.sets, fields)}",
-                {"declared": step.where, "fields": ", ".join(name for name in fields if name != "id")},
+                f"step {step.name!r} sets {name!r}, which is no field of {model.__name__} that can be written."
+                f"{nearest(name, fields)}",
+                {"declared": step.where, "fields": ", ".join(other for other in fields if other != "id")},
                 "name a field of the record.",
             )
         if step.returns is not EMPTY:
             self.checks.append(
                 (
-                    f"step {step.name!r} sets the field {step.options.sets!r} and",
+                    f"step {step.name!r} sets the field {name!r} and",
                     step.where,
-                    step.options.sets,
+                    name,
                     step.returns,
-                    fields[step.options.sets],
+                    fields[name],
                     False,
                 )
             )

@@ -9,7 +9,7 @@ import os
 import weakref
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final, TypeVar, overload
 
@@ -21,6 +21,7 @@ from cpgraph.errors import CpgraphError, NoValue, nearest
 from cpgraph.events import Hint
 from cpgraph.execute import Value
 from cpgraph.explain import why
+from cpgraph.failures import Failure, Failures, rebuilt_error
 from cpgraph.journal import Journal, Row, RunRow
 from cpgraph.lines import Change, Entry, Line, differences
 from cpgraph.nodes import node_id
@@ -28,10 +29,11 @@ from cpgraph.pickles import loads, loads_plain
 from cpgraph.results import ENDINGS, read_head
 from cpgraph.saves import save_version
 from cpgraph.steps import step_name
-from cpgraph.store import Snapshot, Store, View
+from cpgraph.store import Store
 from cpgraph.tellings import BESIDE
+from cpgraph.views import Snapshot, View
 
-__all__ = ["Failure", "Failures", "History", "Memory", "NodeReport", "Nodes", "Run", "Version", "runs"]
+__all__ = ["History", "Memory", "NodeReport", "Nodes", "Run", "Version", "runs"]
 
 T = TypeVar("T")
 RAISE: Final = object()
@@ -44,63 +46,6 @@ class Memory:
     values: Mapping[int, Value] = attrs.field(factory=dict)
     errors: Mapping[str, BaseException] = attrs.field(factory=dict)
     items: Mapping[str, Any] = attrs.field(factory=dict)
-
-
-@attrs.frozen
-class Failure:
-    """One failed node: `error` has its own type in the run that raised it, elsewhere type and text are kept."""
-
-    node: str
-    step: str
-    error: BaseException
-    traceback: str
-    attempts: int
-    kind: str
-    place: str
-    _record: Callable[[], Any] = attrs.field(repr=False, eq=False)
-    note: str = ""
-
-    @property
-    def record(self) -> Any:
-        """The record as it came in, or the item; None without."""
-        return self._record()
-
-    def __str__(self) -> str:
-        return f"{self.node}: {self.kind}: {self.error}" + (f"\n    {self.note}" if self.note else "")
-
-
-class Failures(Sequence[Failure]):
-    """The failures of a run, in graph order; printed, they are grouped by kind and place."""
-
-    def __init__(self, found: Sequence[Failure]) -> None:
-        self._found = list(found)
-
-    @overload
-    def __getitem__(self, index: int) -> Failure: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Failure]: ...
-    def __getitem__(self, index: int | slice) -> Failure | list[Failure]:
-        return self._found[index]
-
-    def __len__(self) -> int:
-        return len(self._found)
-
-    def groups(self) -> list[list[Failure]]:
-        """Group by type and deepest line of the user's code, the largest group first."""
-        found: dict[tuple[str, str], list[Failure]] = {}
-        for failure in self._found:
-            found.setdefault((failure.kind, failure.place), []).append(failure)
-        return sorted(found.values(), key=len, reverse=True)
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} failures>"
-
-    def __str__(self) -> str:
-        return "\n".join(
-            f"{len(group)} × {group[0].kind} at {group[0].place or group[0].step}: "
-            + ", ".join([*(failure.node for failure in group[:5]), *(["…"] if len(group) > 5 else [])])
-            for group in self.groups()
-        )
 
 
 @attrs.frozen
@@ -666,25 +611,6 @@ class Run:
 
     def __repr__(self) -> str:
         return f"<Run {self.number} of {self.graph!r}: {self.status}>"
-
-
-def rebuilt_error(kind: str, text: str) -> BaseException:
-    """Make an error that shows type and text of one whose class is not at hand."""
-    try:
-        return _rebuilt_kind(kind)(text)
-    except Exception:  # one that cannot be made of a text, such as UnicodeDecodeError
-        made: BaseException = type(kind, (Exception,), {"__module__": "cpgraph.errors"})(text)
-        return made
-
-
-@cache
-def _rebuilt_kind(kind: str) -> type[BaseException]:
-    import builtins
-
-    found = getattr(builtins, kind, None)
-    if not (isinstance(found, type) and issubclass(found, BaseException)):
-        return type(kind, (Exception,), {"__module__": "cpgraph.errors"})
-    return type(kind, (found,), {"__module__": "builtins", "__str__": lambda self: str(self.args[0])})
 
 
 def runs(dir: str | os.PathLike[str] = ".cpgraph") -> list[Run]:

@@ -14,18 +14,18 @@ from typing import Any
 import attrs
 
 from cpgraph import data
-from cpgraph.compile import Compiled
 from cpgraph.contents import as_data, met
 from cpgraph.digest import digest
 from cpgraph.errors import CpgraphError, DataError
 from cpgraph.models import File, Files, field_types
 from cpgraph.pickles import dumps
+from cpgraph.records import State
 from cpgraph.results import ADOPTED, Head, Taken
 from cpgraph.rows import convert, field_readers, row_reader
 from cpgraph.saves import FORMAT
 from cpgraph.scalars import Misfit
 from cpgraph.steps import EMPTY
-from cpgraph.store import State
+from cpgraph.structure import Compiled
 
 __all__ = ["Saved", "read_saved"]
 

@@ -29,10 +29,12 @@ from cpgraph.lines import Entry, Line
 from cpgraph.models import AUTO, File, Files
 from cpgraph.nodes import node_id
 from cpgraph.pickles import loads
+from cpgraph.records import State, Table
 from cpgraph.results import PART, Head
 from cpgraph.rows import field_readers
 from cpgraph.scalars import Misfit, plain_record, plain_value
-from cpgraph.store import State, Store, Table, View
+from cpgraph.store import Store
+from cpgraph.views import View
 
 __all__ = ["FORMAT", "save_version"]
 

@@ -22,7 +22,6 @@ from typing import Any, Final
 import attrs
 
 from cpgraph.commits import Conflict, Effect, amended, apply, check, value_of_changes
-from cpgraph.compile import Compiled, Unit
 from cpgraph.conflicts import Conflicts, part_of
 from cpgraph.contents import met
 from cpgraph.decisions import Decisions
@@ -38,8 +37,8 @@ from cpgraph.instances import CLOSED, FAILED, OK, Fan, Instance, World
 from cpgraph.journal import Journal
 from cpgraph.ledger import CACHED, COMMIT_NODES, COMPUTED, FAILED_END, Ledger
 from cpgraph.nodes import Node, Result, Results, Work, moved_inputs, node_id, stand
-from cpgraph.resolve import Binding
 from cpgraph.results import ADOPTED, Head
+from cpgraph.structure import Binding, Compiled, Unit
 from cpgraph.tellings import Tellings
 
 __all__ = ["Schedule", "Settings"]

@@ -13,8 +13,9 @@ from typing import Final
 import attrs
 
 from cpgraph.events import Hint
+from cpgraph.failures import Failure
 from cpgraph.results import ENDINGS
-from cpgraph.runs import Failure, Run
+from cpgraph.runs import Run
 from cpgraph.times import duration
 from cpgraph.tracebacks import text_of
 

@@ -9,7 +9,8 @@ import attrs
 
 from cpgraph.events import Hint, Stream
 from cpgraph.instances import Asker, World
-from cpgraph.store import Query, Write
+from cpgraph.records import Write
+from cpgraph.views import Query
 
 __all__ = ["BESIDE", "Tellings"]
 

@@ -19,10 +19,10 @@ ROWS = [
     ["errors", "events", "names", "times"],  # words
     [  # values
         "arrays", "digest", "pickles", "portable", "annotations", "models", "contents", "copies", "scalars", "documents", "rows",
-        "data", "ranks", "store",
+        "data", "ranks", "records", "views", "store",
     ],
     ["steps", "pipelines"],  # declare
-    ["resolve", "compile"],  # compile
+    ["structure", "resolve", "ordering", "compile"],  # compile
     [  # remember
         "packages", "code", "sources", "items", "reach", "functions", "kinds", "fingerprint", "disk", "locks",
         "database", "directory", "upkeep", "runlog", "journal", "results",
@@ -30,7 +30,7 @@ ROWS = [
     [  # do
         "tracebacks", "execute", "crews", "shipments", "workers", "processes", "executors", "instances", "fanout",
         "commits", "nodes", "conflicts", "inputs", "gates", "ledger", "tellings", "flow", "decisions", "handout", "schedule",
-        "lines", "saves", "explain", "runs", "saved", "kept", "launch", "planning",
+        "lines", "saves", "explain", "failures", "runs", "saved", "kept", "launch", "planning",
     ],
     [  # show
         "captions", "drawing", "mermaid", "graphviz_binary", "render", "summary", "screen", "progress", "graph", "cleaning",

@@ -323,6 +323,23 @@ def test_g3_a_step_that_asks_for_a_single_value_of_a_closed_node_is_closed(tmp_p
     assert run.value(join) == []
 
 
+@pytest.mark.parametrize("executor", ["inline", "threads"])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_g3_a_step_that_asks_for_a_value_of_a_closed_and_one_of_a_failed_node_is_blocked(tmp_path, executor, swapped):
+    def fails():
+        raise ValueError("no")
+
+    def shut():
+        return 1
+
+    def asks(shut, fails):
+        return shut
+
+    parts = [cp.pipeline(fails, on_error="skip"), cp.pipeline(shut, open=lambda store: False)]
+    run = cp.Graph(cp.pipeline(*(reversed(parts) if swapped else parts), asks), models=[Row]).run(dir=tmp_path, executor=executor)
+    assert run.counts == {"fails": {"failed": 1}, "shut": {"closed": 1}, "asks": {"blocked": 1}}
+
+
 @pytest.mark.parametrize("executor", EXECUTORS)
 def test_g3_a_guard_of_an_each_that_closes_again_ends_what_has_not_started_inner_instances_too(tmp_path, executor):
     """The inner part has more steps than the outer one has, and the record just created brings an instance of its own."""

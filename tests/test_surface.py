@@ -17,8 +17,9 @@ import pytest
 import cpgraph as cp
 from cpgraph import errors, events, testing
 from cpgraph.cli import main
+from cpgraph.failures import Failure, Failures
 from cpgraph.planning import Plan, PlannedStep
-from cpgraph.runs import Diff, Failure, Failures, History, NodeReport, Version
+from cpgraph.runs import Diff, History, NodeReport, Version
 from cpgraph.steps import Options
 from tests import typing_cases
 
