@@ -118,7 +118,8 @@ class Concurrency:
         self._held: set[tuple[int, int]] = set()
         self._free: dict[int, int] = {}
         self._by_instance: dict[int, list[int]] = {}
-        self._waiting: dict[int, deque[Any]] = {}
+        self._waiting: dict[int, dict[int, list[Any]]] = {}  # by pipeline, and by the instance for which a place is wanted
+        self._let_in: list[Any] = []  # whose instance has got its place by another of its nodes
 
     def takes(self, unit: Unit, instance: Instance, node: Any) -> bool:
         """Take a place in every limited pipeline around a node, or have the node wait at the first that is full."""
@@ -130,13 +131,14 @@ class Concurrency:
             if (place.index, id(at)) in self._held:
                 continue
             if not self._free.setdefault(place.index, place.pipeline.concurrency):
-                self._waiting.setdefault(place.index, deque()).append(node)
+                self._waiting.setdefault(place.index, {}).setdefault(id(at), []).append(node)
                 return False
             wanted.append((place.index, at))
         for index, at in wanted:
             self._held.add((index, id(at)))
             self._free[index] -= 1
             self._by_instance.setdefault(id(at), []).append(index)
+            self._let_in += self._waiting.get(index, {}).pop(id(at), ())
         return True
 
     def release(self, instance: Instance) -> None:
@@ -146,12 +148,16 @@ class Concurrency:
             self._free[index] += 1
 
     def next(self) -> list[Any]:
-        """Give the next node of each pipeline that has a free place."""
-        return [nodes.popleft() for index, nodes in self._waiting.items() if nodes and self._free[index] and nodes[0].has_room]
+        """Give the nodes of those that were let in, and of the next instance of each pipeline that has a free place."""
+        found, self._let_in = self._let_in, []
+        for index, instances in self._waiting.items():
+            if instances and self._free[index] and next(iter(instances.values()))[0].has_room:
+                found += instances.pop(next(iter(instances)))
+        return found
 
     def waiting(self) -> list[Any]:
         """Give all nodes that wait for a place."""
-        return [node for nodes in self._waiting.values() for node in nodes]
+        return [node for instances in self._waiting.values() for nodes in instances.values() for node in nodes]
 
 
 class Rate:

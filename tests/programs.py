@@ -165,6 +165,7 @@ class P:
     open: Open | None = None
     after: list[str] = attrs.field(factory=list)
     on_error: str = "isolate"
+    concurrency: int = 0
     around: str = ""  # for a predicate: the model around that it also asks for
 
     def source(self) -> str:
@@ -188,6 +189,7 @@ class P:
             options.append(f"each={each}")
         options += [f"open={self.open.name}"] if self.open else []
         options += [f"after={self.after!r}"] if self.after else []
+        options += [f"concurrency={self.concurrency}"] if self.concurrency else []
         options += [f"on_error={self.on_error!r}"] if self.on_error != "isolate" else []
         return f"cp.pipeline({', '.join([*(part.written() for part in self.parts), *options])})"
 
@@ -315,6 +317,7 @@ class _Maker:
             pipe.open = Open(self.name("g"), self.random.randint(0, 9), [], [], 0, guard=True)
         pipe.on_error = self.random.choice(["isolate", "isolate", "skip"])
         pipe.after = self.earlier(around) if self.chance(0.1) else []
+        pipe.concurrency = self.random.choice([1, 1, 2]) if self.chance(0.15) else 0
         for _ in range(self.random.randint(1, 3)):
             if not pipe.parts or self.left > 0:
                 pipe.parts.append(self.part(inside, depth))
@@ -432,7 +435,16 @@ def _without(program: Program, number: int) -> Program | None:
         ways += [unwrap(holder, i) for i, part in enumerate(holder) if isinstance(part, P | G) and holder is not other.pipelines]
     for rows in other.data.values():
         ways += [drop(rows, index) for index in range(len(rows))]
-    empty = {"open": None, "after": [], "on_error": "isolate", "each": "", "reads": [], "fails": 0, "is_async": False}
+    empty = {
+        "open": None,
+        "after": [],
+        "on_error": "isolate",
+        "concurrency": 0,
+        "each": "",
+        "reads": [],
+        "fails": 0,
+        "is_async": False,
+    }
     for part in other.walk():
         ways += [put(part, field, value) for field, value in empty.items() if getattr(part, field, value) != value]
         if isinstance(part, S) and not part.same_as:

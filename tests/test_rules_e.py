@@ -871,6 +871,27 @@ class Counting:
             self.now -= 1
 
 
+@pytest.mark.parametrize("executor", ["inline", "threads", "processes"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_e6_steps_side_by_side_share_the_place_of_their_instance(executor: str, nested: bool) -> None:
+    """Both wait for a place; when one of them has got it, the other one may go too."""
+
+    def left(n: int) -> int:
+        return n + 1
+
+    def right(n: int) -> int:
+        return n + 2
+
+    def both_of(left: int, right: int) -> int:
+        return left + right
+
+    inner = cp.pipeline([left, cp.pipeline(right)], both_of, each={"n": list(range(9))}, concurrency=1)
+    outer = cp.pipeline(inner, each={"k": [1, 2, 3]}, concurrency=2) if nested else inner
+    run = go(outer, executor=executor)
+    assert run.ok and run.counts["both_of"].keys() <= {"computed", "cached"}
+    assert sorted(run.values(both_of).values()) == sorted([2 * n + 3 for n in range(9)] * (3 if nested else 1))
+
+
 def test_e6_concurrency_limits_the_instances_of_a_pipeline() -> None:
     """No more than that at once, and that many."""
     counting = Counting(meet=3)
