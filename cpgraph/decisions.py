@@ -74,6 +74,9 @@ class Decisions:
             return bool(self.inputs.ask(selection.predicate, fan.scope.predicate, start, fan.instance, first, stream=self.stream))
         except Deleted:  # the record around the pipeline
             return False
+        except Exception as error:
+            error.add_note(f"asked about {state.record!r}")
+            raise
 
     def items(self, fan: Fan) -> Sequence[tuple[Any, Any, bytes]] | None:
         found = self.inputs.items(fan)

@@ -653,7 +653,9 @@ class Flow:
             except BaseException as error:  # a predicate that raises, or a source that has no items: then none is known
                 if ends_run(error):
                     raise
-                self._close_fan(self._fan(unit, instance))
+                fan = self._fan(unit, instance)
+                fan.failed, fan.cause = how != CLOSED, cause
+                self._close_fan(fan)
         elif how == CLOSED:
             self.close_part(place, instance, how, cause)
 

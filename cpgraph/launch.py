@@ -461,14 +461,14 @@ def _misfits(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
 
 
 class _Redo:
-    """Which nodes are to be computed again; ids match as text. `unmet`: what was named and has not turned up."""
+    """Which nodes are to be computed again, by step or id. `unmet`: what was named and has not turned up."""
 
     def __init__(self, wanted: frozenset[str]) -> None:
         self._wanted = wanted
         self.unmet = set(wanted)
 
-    def __call__(self, step: str, node: str) -> bool:
-        met = self._wanted & {step, node, node.replace('"', "")}
+    def __call__(self, *names: str) -> bool:
+        met = self._wanted & {*names}
         self.unmet -= met
         return bool(met)
 

@@ -261,9 +261,33 @@ def test_e1_a_predicate_that_raises_fails_its_pipeline(executor: str) -> None:
     def other() -> int:
         return 1
 
-    run = go(cp.pipeline(work, each=cp.where(A, lambda a: 1 / a.n)), cp.pipeline(other), data=as_(1, 0), executor=executor)
+    def joins(work: list[int]) -> int:
+        return len(work)
+
+    def after() -> int:
+        return 2
+
+    raising = cp.pipeline(cp.pipeline(work, each=cp.where(A, lambda a: 1 / a.n)), [joins, after])
+    run = go(raising, cp.pipeline(other), data=as_(1, 0), executor=executor)
     assert not run.ok and isinstance(the_failure(run).error, ZeroDivisionError)
+    assert "asked about A(id=2, n=0" in the_failure(run).traceback
+    assert ended(run) == {"joins": "blocked", "after": "blocked", "other": "computed"}
     assert run.value(other) == 1 and "work" not in [node.step for node in run.nodes if node.ended == "computed"]
+
+
+@both
+def test_e3_a_source_that_cannot_be_run_over_blocks_what_joins_it(executor: str) -> None:
+    def work(it: Any) -> Any:
+        return it
+
+    def joins(work: list[Any]) -> int:
+        return len(work)
+
+    for skip in (False, True):
+        inner = cp.pipeline(work, each={"it": {1.5: 2}}, on_error="skip" if skip else "isolate")
+        run = go(cp.pipeline(inner, joins, each=A), data=as_(0, 0), executor=executor)
+        assert not run.ok and len(run.failures) == 2
+        assert run.counts["joins"] == ({"computed": 1, "cached": 1} if skip else {"blocked": 2})
 
 
 @both

@@ -634,6 +634,23 @@ def test_r4_counts_are_by_the_fingerprint_that_made_the_result(tmp_path):
     assert "joined-mixed" not in kinds(cp.runs(tmp_path / ".cpgraph")[-1])
 
 
+def test_r4_redo_of_an_id_that_reads_as_a_number_is_of_that_one_alone(tmp_path):
+    """f[3] and f["3"] are two (N3); where there is one of them only, it may be written without quotes."""
+
+    def f(it):
+        return 1
+
+    def ran(ids, redo):
+        run = cp.Graph(cp.pipeline(f, each={"it": ids}), dir=tmp_path).run(redo=redo)
+        return [node.id for node in run.nodes if node.ended == "computed"]
+
+    both = {3: "int", "3": "text"}
+    ran(both, ())
+    assert ran(both, "f[3]") == ["f[3]"]
+    assert ran(both, 'f["3"]') == ['f["3"]']
+    assert ran({"3": "text"}, "f[3]") == ['f["3"]']
+
+
 @pytest.mark.parametrize("verb", ["run", "resume"])
 def test_r4_redo_takes_steps_names_and_node_ids(tmp_path, verb):
     """Computed though cached or kept; what follows runs only if a value changed."""
