@@ -7,6 +7,7 @@ stack stands for recursion, so that a chain of any length can be walked.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
@@ -80,7 +81,7 @@ class Flow:
         self.scopes = self.compiled.scopes
         self.decide = decide
         self.ready: list[tuple[Unit, Instance]] = []
-        self.fresh: list[list[Fan]] = [[] for _ in range(max(scope.level for scope in self.scopes) + 1)]
+        self.fresh: list[deque[Fan]] = [deque() for _ in range(max(scope.level for scope in self.scopes) + 1)]
         self.open_fans: dict[int, list[Fan]] = {scope.index: [] for scope in self.scopes}
         self.by_model: dict[str, list[Scope]] = {}
         for scope in self.scopes:
@@ -380,9 +381,10 @@ class Flow:
         if scope.model is not None and instance.rank.generation > limit:
             instance.failed = True
             first = self._first_step(scope)
+            cause = Cause("the chain of creations is too long", (first.place,))
             self.decide.failed(first, instance, self._too_long(instance, limit))
-            self.end(first, instance, FAILED)
-            self.kill(instance, BLOCKED, Cause("the chain of creations is too long", (first.place,)))
+            instance.marks = {first.slot: (FAILED, cause)}
+            self.kill(instance, BLOCKED, cause)
             return
         if scope.condition is not None:
             try:

@@ -306,7 +306,7 @@ class Schedule:
         """Open further records, the deepest first, when there is too little to hand out."""
         for fans in reversed(self.flow.fresh):
             while fans:
-                fan = fans[-1]
+                fan = fans[0]
                 held = self.has_guards and self._holds(fan)
                 if not held and self.handout.backlog >= WINDOW // 2:
                     return
@@ -316,8 +316,8 @@ class Schedule:
                     if instance.remaining and not instance.started:
                         self.flow.begin_instance(instance)
                         count += 1
-                if not fan.fresh and fan in fans:
-                    fans.remove(fan)
+                if not fan.fresh:
+                    fans.popleft()
                 self._look_up_ready()
 
     def _holds(self, fan: Fan) -> bool:

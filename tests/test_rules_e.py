@@ -834,6 +834,30 @@ def test_e5_a_chain_longer_than_max_generations_fails_its_record(executor: str) 
 
 
 @both
+def test_e5_the_steps_after_the_first_are_blocked_and_the_run_ends(executor: str) -> None:
+    def grow(record: A) -> Any:
+        return cp.create(A(id=record.id + 1))
+
+    def one(record: A) -> int:
+        return record.id
+
+    def two(record: A) -> int:
+        return record.id
+
+    def after() -> int:
+        return 1
+
+    for skip in (False, True):
+        chain = cp.pipeline(grow, [one, cp.pipeline(two)], each=A, max_generations=5, on_error="skip" if skip else "isolate")
+        run = go(cp.pipeline(chain, after), data=as_(0), executor=executor)
+        assert the_failure(run).node == "grow[7]"
+        for step in ("one", "two"):
+            assert run.counts[step]["blocked"] == 1
+            assert list(run.values(step)) == [1, 2, 3, 4, 5, 6]
+        assert ended(run)["after"] == ("computed" if skip else "blocked")
+
+
+@both
 def test_e5_a_chain_of_just_that_length_is_fine(executor: str) -> None:
     def grow(record: A) -> Any:
         return cp.create(A(id=record.id + 1)) if record.id < 6 else None
@@ -871,6 +895,15 @@ def test_e5_e6_numbers_are_whole_and_above_0(option: str, wrong: Any) -> None:
 
 
 # E6
+
+
+def test_e6_inner_instances_begin_in_the_order_of_the_outer_ones() -> None:
+    def work(part: int, id: int) -> int:
+        return part
+
+    log = Log()
+    go(cp.pipeline(cp.pipeline(work, each={"part": [1, 2]}), each=A), data=as_(0, 1, 2), stream=log.stream)
+    assert log.computed == [f"work[{id},{part}]" for id in (1, 2, 3) for part in (1, 2)]
 
 
 class Counting:
