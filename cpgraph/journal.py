@@ -291,6 +291,9 @@ class Journal:
                 self._damage(line)
         last = 0
         while ids := [id for (id,) in self._db.rows("SELECT id FROM results WHERE id > ? ORDER BY id LIMIT 500", (last,))]:
+            if ids != sorted({*ids}) or ids[0] <= last:
+                self._damage("the results are not in order")
+                break
             last = ids[-1]
             for row in self.rows(ids).values():
                 if row.large:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Container
 from typing import Final, NamedTuple
 
 from cpgraph.database import Database, prefix_of
-from cpgraph.disk import Bodies
+from cpgraph.disk import ANEW, Bodies
+from cpgraph.errors import StorageError
 
 __all__ = ["Freed", "collect"]
 
@@ -37,6 +38,8 @@ def collect(
                 return Freed(results=removed, held=True)
             sql = "SELECT id, key, ref FROM results WHERE id > ? ORDER BY id LIMIT ?"
             rows = connection.execute(sql, (last, SLICE)).fetchall()
+            if rows and rows[-1][0] <= last:
+                raise StorageError("the journal is damaged: its results are not in order", db.path, mend=ANEW)
             drop = [(id, key) for id, key, _ in rows if id not in keep_results]
             named.update(ref for id, _, ref in rows if ref is not None and id in keep_results)
             connection.executemany("DELETE FROM results WHERE id = ?", [(id,) for id, _ in drop])
@@ -61,6 +64,8 @@ def collect(
 
 def _shrink(db: Database) -> None:
     """Give pages that are not used any more back to the system."""
-    while db.rows("PRAGMA freelist_count")[0][0]:
+    free = -1
+    while (now := db.rows("PRAGMA freelist_count")[0][0]) and now != free:
+        free = now
         db.rows(f"PRAGMA incremental_vacuum({PAGES})")
     db.rows("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -1,5 +1,6 @@
 """Rules S, as users meet them: the directory, through graphs and the command. (The journal has tests of its own.)"""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -311,6 +312,32 @@ def test_s3_damage_is_counted_in_status(tmp_path):
     assert facts["damaged"] >= 1 and "damaged" in script.command("status").out
     done = script.command("run", "job.py", "--redo", "size")
     assert len(done.log) == 1 and "damaged" in done.err
+
+
+def test_s3_results_out_of_order_are_told_and_nobody_reads_them_for_ever(tmp_path):
+    """One byte of one row's number: those who go through all rows by number must come to an end."""
+
+    def work(n):
+        return n
+
+    cp.Graph(cp.pipeline(work, each={"n": list(range(20))})).run(dir=tmp_path)
+    file = tmp_path / "journal.sqlite"
+    with contextlib.closing(sqlite3.connect(file)) as database:
+        ((root,),) = database.execute("SELECT rootpage FROM sqlite_master WHERE name = 'results'")
+        ((size,),) = database.execute("PRAGMA page_size")
+    body = bytearray(file.read_bytes())
+    page = (root - 1) * size
+    cells = int.from_bytes(body[page + 3 : page + 5], "big")
+    cell = page + int.from_bytes(body[page + 6 + 2 * cells : page + 8 + 2 * cells], "big")
+    while body[cell] & 0x80:  # the length of the row comes before its number
+        cell += 1
+    assert body[cell + 1] == 20
+    body[cell + 1] = 1
+    file.write_bytes(body)
+    script = Script(tmp_path, "")
+    assert script.command("status", "--json", "--dir", tmp_path).answer["damaged"] >= 1
+    refused = script.command("gc", "--dir", tmp_path, status=2)
+    assert "the journal is damaged: its results are not in order" in refused.err
 
 
 @pytest.mark.parametrize("part", range(12))
