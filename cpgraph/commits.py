@@ -147,6 +147,8 @@ def check(world: World, asker: Asker, own: Row | None, changes: Iterable[tuple[A
             effects.append(Effect(table, "delete", id, {}, ordinal))
         else:
             fields = change[3]
+            if type(fields.get("id")) is type(id) and fields["id"] == id:  # it is no other than it was
+                fields = {name: value for name, value in fields.items() if name != "id"}
             if table.model is not None:
                 check_update(table.model, fields)
             if fields:

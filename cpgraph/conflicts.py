@@ -67,18 +67,21 @@ class Conflicts:
         kept: list[dict[str, Any]] = []
         errors: dict[str, BaseException] = {}
         compiled = self._world.compiled
-        for (place, _, model, field), met in self._met.items():
+        found = []
+        for about, met in self._met.items():
             pairs = [(_pair(conflict), conflict.id) for conflict in met]
-            (first, later), id = min(pairs, key=lambda found: [node_key(node) for node in found[0]])
+            (first, later), id = min(pairs, key=lambda pair: [node_key(node) for node in pair[0]])
+            found.append(([node_key(later), node_key(first)], about, first, later, id, pairs))
+        for _, (place, _, model, field), first, later, id, pairs in sorted(found, key=lambda one: (one[0], one[1][2:])):
             nodes = {node for pair, _ in pairs for node in pair}
             error = _error(compiled, first, later, model, id, field, compiled.places[place], len(nodes))
             step = compiled.units[later[0]].step
-            about = f"{error.facts['later']} {model} {id!r} {field} {len(kept)}"
-            errors[about] = error
+            named = f"{error.facts['later']} {model} {id!r} {field} {len(kept)}"
+            errors[named] = error
             kept.append(
                 {
                     "node": error.facts["later"],
-                    "error_id": about,
+                    "error_id": named,
                     "step": compiled.units[later[0]].name,
                     "type": "ConflictError",
                     "text": str(error),

@@ -167,14 +167,18 @@ class Decisions:
     def _tell_passed(self, start: Unit) -> None:
         """Tell that something goes on past a part that is closed: `open=` is an `if` round its part (rule G3)."""
         units, part = self.compiled.units, start.place
-        inside = {*part.units()}
-        closed = {edge.target for index in inside for edge in units[index].out if edge.value}
-        waiting = sorted(inside, reverse=True)
+        closed = {*part.units()}  # and what asks for a value of that
+        waiting = sorted(closed, reverse=True)
+        while waiting:
+            asking = {edge.target for edge in units[waiting.pop()].out if edge.value} - closed
+            closed |= asking
+            waiting += asking
+        waiting = sorted(closed, reverse=True)
         passing: dict[str, None] = {}
         while waiting:
             for edge in units[waiting.pop()].out:
                 unit = units[edge.target]
-                if unit.index in inside or unit.index in closed:
+                if unit.index in closed:
                     continue
                 if unit.kind == END:
                     waiting.append(unit.index)

@@ -128,7 +128,9 @@ class Stream:
         with self._lock:
             try:
                 handler(*args)
-            except Exception:
+            except KeyboardInterrupt:
+                raise
+            except BaseException:
                 import logging
 
                 logging.getLogger("cpgraph").exception("a stream handler failed: %r", handler)

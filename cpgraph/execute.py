@@ -22,7 +22,7 @@ from cpgraph.digest import Undigestible, Unreadable, digest
 from cpgraph.errors import CpgraphError, StorageError
 from cpgraph.events import ABSENT, Stream
 from cpgraph.fingerprint import UsersClasses
-from cpgraph.models import AUTO, Create, Delete, Result, Update, model_name
+from cpgraph.models import AUTO, Create, Delete, Result, Update, is_model, makes_ids, model_name
 from cpgraph.pickles import dumps, loads
 from cpgraph.store import Store
 from cpgraph.tracebacks import text_of, told
@@ -148,6 +148,7 @@ class Target:
     track: tuple[Any, ...] = ()
     inputs: tuple[type, ...] = ()
     parts: frozenset[bytes] = frozenset()
+    timeout: float | None = None
 
 
 class Call(NamedTuple):
@@ -280,7 +281,7 @@ def _finished(call: Call, value: Any, seconds: float, started: float) -> Outcome
         encoded = tuple([_encoded(change, call.target) for change in changes])
         if met.count != before:
             reads = [*(reads or ()), *_written_files(encoded)]
-        hints = _altered(call, value)
+        hints = _mistaken(call, value)
         packed = _packed(call.target, value)
         return Outcome(call.token, None, "", packed, encoded, shape, reads, seconds, started, hints)
     except BaseException as error:
@@ -401,7 +402,7 @@ def _isolated_fields(fields: Any, verb: str, model: type | None, target: Target)
 
 def _isolated_field(name: str, value: Any, verb: str, model: type | None, target: Target) -> Any:
     """Copy a field's value; data must digest and pickle (rule V5)."""
-    if value is AUTO and name == "id" and verb == "create":
+    if value is AUTO and name == "id" and verb == "create" and model is not None and makes_ids(model):
         return value
     field = f"{model_name(model)}.{name}" if model else name
     if value is AUTO:
@@ -417,18 +418,23 @@ def _isolated_field(name: str, value: Any, verb: str, model: type | None, target
         ) from error
 
 
-def _altered(call: Call, value: Any) -> tuple[tuple[str, str, str], ...]:
-    """Tell of a step that returns its own record with other fields, as if that wrote them."""
-    own = call.own
-    if own is None or type(value) is not type(own) or value.id != own.id:
+def _mistaken(call: Call, value: Any) -> tuple[tuple[str, str, str], ...]:
+    """Tell of a step that returns records as if that wrote them: its own altered, or such as it has made."""
+    own, first = call.own, value[0] if type(value) is list and value else value
+    if not is_model(type(first)):
         return ()
-    try:
-        if digest(value) == digest(own):
-            return ()
-    except Undigestible:
-        return ()
-    text = f"step {call.target.name!r} returned its own record altered: that is a value, and writes nothing"
-    return (("returned-record", text, "return cp.update(field=…) to write to the record."),)
+    if own is not None and type(value) is type(own) and value.id == own.id:
+        try:
+            altered = digest(value) != digest(own)
+        except Undigestible:
+            altered = False
+        text = f"step {call.target.name!r} returned its own record altered: that is a value, and writes nothing"
+        return (("returned-record", text, "return cp.update(field=…) to write to the record."),) if altered else ()
+    if all(type(given) in ATOMIC for given in call.args):  # nobody gave it any
+        name = model_name(type(first))
+        text = f"step {call.target.name!r} returned {name} records that it made: they are a value, and not in the store"
+        return (("returned-record", text, "return a list of cp.create(record), where they are to be records of the run."),)
+    return ()
 
 
 # What a step raised
@@ -437,6 +443,12 @@ def _altered(call: Call, value: Any) -> tuple[tuple[str, str, str], ...]:
 def ends_run(error: BaseException) -> bool:
     """Tell whether an error is the run's, not of what was asked: an interruption, or a directory that failed."""
     return isinstance(error, KeyboardInterrupt | StorageError)
+
+
+def timed_out(call: Call) -> Outcome:
+    """Make the outcome of a call that took longer than its step's `timeout`."""
+    timeout = call.target.timeout or 0.0
+    return failed(call, TimeoutError(f"still running after {timeout:g} s"), timeout, time() - timeout)
 
 
 def failed(call: Call, error: BaseException, seconds: float, started: float) -> Outcome:

@@ -14,14 +14,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import Context
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Event, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from cpgraph.crews import Returned, Threads, pusher
 from cpgraph.errors import CpgraphError
-from cpgraph.execute import Call, Outcome, Target, perform, perform_async
+from cpgraph.execute import Call, Outcome, Target, perform, perform_async, timed_out
 from cpgraph.processes import Processes
 from cpgraph.shipments import Cargo, Shipment, refuse_while_importing, run_shipment, unpack_outcome
 from cpgraph.tracebacks import text_of
@@ -73,12 +73,15 @@ class Inline:
 
     local = True
     width = 1
-    hanging = 0
 
     def __init__(self, returned: Returned, push: Callable[[int, str, Any], None] | None = None) -> None:
         self._returned = returned
         self._push = push or pusher(returned)
         self._loop: Loop | None = None
+
+    @property
+    def hanging(self) -> int:
+        return self._loop.hanging if self._loop is not None else 0
 
     def submit(self, call: Call) -> None:
         outcome = self._awaited(call) if call.target.is_async else perform(call, self._push)
@@ -89,13 +92,21 @@ class Inline:
     def _awaited(self, call: Call) -> Outcome:
         """Run an async call on a loop of its own thread, as one may be running here (a notebook), and wait for it."""
         back: Returned = SimpleQueue()
+        begun, timeout = monotonic(), call.target.timeout
         if self._loop is None:
             self._loop = Loop(1, back)
         self._loop.returned = back
         self._loop.submit(call)
-        while not isinstance(item := back.get(), Outcome):
-            self._push(*item[1:])
-        return item
+        while True:
+            try:
+                item = back.get(timeout=None if timeout is None else max(0.0, begun + timeout - monotonic()))
+            except Empty:
+                self._loop.abandon(call.token)
+                return timed_out(call)
+            if not isinstance(item, Outcome):
+                self._push(*item[1:])
+            elif item.token == call.token:  # else it is of a call that timed out
+                return item
 
     def started(self, token: int) -> float | None:
         return None

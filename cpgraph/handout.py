@@ -21,7 +21,7 @@ import attrs
 
 from cpgraph.errors import CpgraphError, Retry
 from cpgraph.events import NodeStarted, Stream
-from cpgraph.execute import Call, Outcome, Target, failed
+from cpgraph.execute import Call, Outcome, Target, timed_out
 from cpgraph.executors import Executor, check_executor, open_executor
 from cpgraph.gates import Rate
 from cpgraph.instances import Instance
@@ -96,7 +96,7 @@ class Route:
         self.lane = lane
         self.target = target
         self.rate = rate
-        self.timeout = options.timeout
+        self.timeout = target.timeout
         self.stores = [index for index, binding in enumerate(unit.bindings) if binding.kind == "store"]
         records = [index for index, binding in enumerate(unit.bindings) if binding.kind == "record" and binding.level == level]
         self.own = records[0] if records else None
@@ -201,8 +201,7 @@ class Handout:
                 self.at((started or now) + timeout, look, waited_for=False)
                 return
             lane.executor.abandon(token)
-            error = TimeoutError(f"still running after {timeout:g} s")
-            self._returned.put(failed(Call(token, self.targets[node.unit.index]), error, timeout, time.time() - timeout))
+            self._returned.put(timed_out(Call(token, self.targets[node.unit.index])))
 
         self.at(time.monotonic() + timeout, look, waited_for=False)
 

@@ -10,11 +10,12 @@ import attrs
 from cpgraph.contents import as_data, looked_up, met
 from cpgraph.copies import ATOMIC, isolated
 from cpgraph.digest import dict_digest, digest, list_digest
+from cpgraph.errors import CpgraphError
 from cpgraph.execute import STREAM, Joined
 from cpgraph.fanout import items_of
 from cpgraph.fingerprint import Classes
 from cpgraph.instances import Asker, Fan, Instance, World
-from cpgraph.models import Files
+from cpgraph.models import Create, Delete, Files, Result, Update
 from cpgraph.nodes import node_id
 from cpgraph.records import Row
 from cpgraph.results import DEFAULT_PART
@@ -188,7 +189,11 @@ class Inputs:
                 own = binding.default is not EMPTY and binding.name not in self.compiled.declared
                 default = binding.default if own else self.compiled.parameters.get(binding.name)
                 given[binding.name] = isolated(default if known is None or known.default else known.value)
-        return function(*first, **given)
+        answer = function(*first, **given)
+        if isinstance(answer, Create | Update | Delete | Result):
+            mend = "answer yes or no, and write in a step."
+            raise CpgraphError("a condition, guard or predicate cannot write, and this one returned a change", mend=mend)
+        return answer
 
     # Joins (rules V2, E4)
 

@@ -140,6 +140,9 @@ class _Launch:
                 schedule.tellings.told(kind, text, mend, "", name)
         for name in fingerprints:
             step = compiled.units[compiled.steps[name]].step
+            if step is not None and step.options.timeout and not step.is_async and order.settings.executor == "inline":
+                text = f"{name} has a timeout, and calls in the thread of the run itself (executor='inline') cannot be cut off"
+                schedule.tellings.told("no-timeout", text, 'run it with executor="threads" or "processes".', "", name)
             if step is not None and is_redefined(step.function):
                 text = f"step {name!r} was redefined since the graph was made, which holds the old one"
                 schedule.tellings.told("redefined", text, "make the graph again.", "", name)
@@ -353,6 +356,7 @@ class _Launch:
                 step.options.track,
                 self._inputs(unit),
                 frozenset(part.digest for part in fingerprints[step.name].parts),
+                step.options.timeout,
             )
         return found
 

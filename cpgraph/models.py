@@ -21,7 +21,7 @@ from cpgraph.errors import CpgraphError, ModelError, nearest
 
 __all__ = ["AUTO", "Change", "Create", "Delete", "File", "Files", "Result", "Update"]
 __all__ += ["auto_id", "check_record", "check_update", "create", "delete", "evolved", "field_types", "files", "is_model"]
-__all__ += ["location", "misfits", "model", "model_name", "record_misfits", "result", "update"]
+__all__ += ["location", "makes_ids", "misfits", "model", "model_name", "record_misfits", "result", "update"]
 __all__ += ["update_misfits", "wrong_id"]
 
 M = TypeVar("M")
@@ -254,7 +254,15 @@ def record_misfits(record: Any) -> list[tuple[str, str]]:
         id = values.pop("id")
         if id is not AUTO:
             return [("id", wrong_id(id)), *misfits(cls, values)]
+        if not makes_ids(cls):
+            return [("id", f"AUTO is an id of models with auto_id(), and {cls.__name__} has none"), *misfits(cls, values)]
     return misfits(cls, values)
+
+
+@functools.lru_cache(maxsize=1024)
+def makes_ids(cls: Any) -> bool:
+    """Tell whether a model's records get their ids when they are committed (`auto_id`)."""
+    return attrs.fields_dict(cls)["id"].default is AUTO
 
 
 def wrong_id(value: Any) -> str:

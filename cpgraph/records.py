@@ -131,7 +131,7 @@ class Records:
         self.commit = 0
 
     def table(self, model: type | str) -> Table:
-        name = model if isinstance(model, str) else model.__name__
+        name = model if isinstance(model, str) else getattr(model, "__name__", None) or repr(model)
         found = self.tables.get(name)
         if found is None:
             raise CpgraphError(

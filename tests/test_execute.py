@@ -306,6 +306,12 @@ def test_sets_beside_returned_changes():  # V1
     assert "sets='amount'" in str(call(lambda: update(amount="1"), sets="amount").error)
 
 
+def test_records_made_and_returned_are_told_as_a_value():  # V1
+    (told,) = call(lambda: [Order(id=1), Order(id=2)]).hints
+    assert told[0] == "returned-record" and "Order records that it made" in told[1] and "cp.create" in told[2]
+    assert call(lambda given: [given], Order(id=1)).hints == ()
+
+
 def test_the_own_record_returned_altered_is_told():  # V1
     own = Order(id=1)
     outcome = call(lambda record: attrs.evolve(record, amount="2"), own, own=own)

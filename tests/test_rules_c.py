@@ -506,6 +506,20 @@ def test_c2_one_failure_per_field_and_part() -> None:
     assert run.data == {"Item": [{"id": 1, "n": 1, "m": 1, "tag": "two"}]}
 
 
+@both
+def test_c2_conflicts_are_in_graph_order_whoever_came_first(executor: str) -> None:
+    def one(id: int) -> Any:
+        return cp.update(Item, 2, n=id) if id == 1 else cp.update(Item, 1, m=id)
+
+    def two(id: int) -> Any:
+        return cp.update(Item, 1, m=id) if id == 1 else cp.update(Item, 2, n=id)
+
+    run = go(cp.pipeline(one, each=Item), cp.pipeline(two, each=Item), data=items(0, 0), executor=executor)
+    assert [failure.node for failure in run.failures] == ["two[1]", "two[2]"]
+    run = go(cp.pipeline(two, each=Item), cp.pipeline(one, each=Item), data=items(0, 0), executor=executor)
+    assert [failure.node for failure in run.failures] == ["one[1]", "one[2]"]
+
+
 def test_c2_raise_for_failures_has_the_conflict() -> None:
     def one() -> Any:
         return cp.update(Item, 1, n=1)
@@ -663,6 +677,15 @@ def test_c3_an_unknown_field_a_wrong_type_a_changed_id_are_errors_that_name_it(c
     assert failure.node == "work[1]" and failure.record == Item(id=1)
     assert all(word in str(failure.error) for word in words), failure.error
     assert len(run.history) == 1 and run.store.find(Item, 1).tag == ""
+
+
+@both
+def test_c3_the_id_that_it_has_may_be_written_along(executor: str) -> None:
+    def work(record: Item) -> Any:
+        return [cp.update(Item, record.id, id=record.id, n=4), cp.update(id=1, tag="x")]
+
+    run = go(cp.pipeline(work, each=Item), data=items(0), executor=executor)
+    assert run.ok and run.store.find(Item, 1) == Item(id=1, n=4, tag="x")
 
 
 def test_c3_update_of_ones_own_record_needs_a_record() -> None:
@@ -1024,6 +1047,7 @@ def test_c7_in_data_ids_are_made_of_content_with_an_ordinal_among_equals() -> No
     "change",
     [
         lambda page: cp.create(Made(name="child", ref=page.id)),
+        lambda page: cp.create(Other(id=page.id)),
         lambda page: cp.update(tag=page.id),
         lambda page: cp.update(tag=[page.id]),
         lambda page: cp.update(page, name="other"),
@@ -1048,6 +1072,11 @@ def test_c7_auto_is_refused_as_a_value_of_anything_else(change: Any, executor: s
     failure = the_failure(run)
     assert 'f"{id}-{n}"' in str(failure.error), failure.error
     assert "Made" not in run.data and len(run.history) == 1
+
+
+def test_c7_data_of_a_model_without_auto_id_cannot_have_auto() -> None:
+    with pytest.raises(cp.DataError, match="Other, row 1, field 'id': AUTO"):
+        go(cp.alias(lambda: 1, "nothing"), data=[Other(id=cp.AUTO)])  # type: ignore[arg-type]
 
 
 def test_c7_ids_given_by_the_step_are_kept() -> None:

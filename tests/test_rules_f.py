@@ -1,5 +1,6 @@
 """Rules F: failures. What they stop, what they leave alone, and what is said of them."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -516,6 +517,26 @@ def test_f3_backoff_waits_longer_each_time_and_holds_up_nobody_else(tmp_path):
         return 1
 
     assert cp.Graph(waits, free).run(dir=tmp_path, concurrency=2).ok and order == ["waits", "waits"]
+
+
+def test_f3_inline_an_async_step_times_out_and_of_a_plain_one_it_is_told_that_it_cannot(tmp_path):
+    @cp.step(timeout=0.1, retries=1)
+    async def waits(n):
+        if n == 1:
+            await asyncio.sleep(600)
+        return n
+
+    @cp.step(timeout=60)
+    def plain(waits):
+        return waits
+
+    graph = cp.Graph(cp.pipeline(waits, plain, each={"n": [1, 2, 3]}))
+    run = graph.run(dir=tmp_path, executor="inline")
+    (failure,) = run.failures
+    assert failure.node == "waits[1]" and type(failure.error) is TimeoutError and failure.attempts == 2
+    assert run.values(plain) == {2: 2, 3: 3}
+    assert [hint.text.split()[0] for hint in run.hints if hint.kind == "no-timeout"] == ["plain"]
+    assert [hint for hint in graph.run(dir=tmp_path).hints if hint.kind == "no-timeout"] == []
 
 
 @pytest.mark.parametrize("executor", ["threads", "processes"])

@@ -443,11 +443,12 @@ def test_g4_it_may_use_the_stream_and_cannot_write(tmp_path):
     assert run.ok and got[0] == 1 and Row(id=1) in got and run.data["Row"] == [{"id": 1, "ok": True, "size": 1}]
 
 
-def test_g4_what_a_predicate_returns_counts_as_true_or_false(tmp_path):
-    """A change it returns is nothing but true."""
-    graph = cp.Graph(cp.pipeline(last, open=lambda store: cp.create(Row(id=9))), models=[Row])
-    run = graph.run(dir=tmp_path)
-    assert run.ok and run.data == {} and run.value(last) == "done"
+@pytest.mark.parametrize("change", [cp.update(Row, 1, size=2), cp.delete(Row, 1), cp.result(True)])
+def test_g4_one_that_returns_a_change_fails_its_pipeline(tmp_path, change):
+    for option in ({"open": lambda: change}, {"open": lambda store: change}, {"each": cp.where(Row, lambda row: change)}):
+        run = cp.Graph(cp.pipeline(mark, **{"each": Row, **option})).run(rows(1), dir=tmp_path)
+        (failure,) = run.failures
+        assert "cannot write" in str(failure.error) and len(run.history) == 1
 
 
 # G5: unchanged reruns

@@ -128,14 +128,15 @@ def pushes(stream: cp.Stream) -> int:
     return 1
 
 
-def test_o1_a_handler_that_raises_ends_nothing(tmp_path):
+@pytest.mark.parametrize("error", [RuntimeError("a handler of the user's"), SystemExit(4)])
+def test_o1_a_handler_that_raises_ends_nothing(tmp_path, error):
     """Neither one for pushes nor one for events; the others are called all the same."""
     stream, seen = recorder()
 
     @stream.on(events.NodeEnded)
     @stream.on("progress")
     def broken(*arguments):
-        raise RuntimeError("a handler of the user's")
+        raise error
 
     got = []
     stream.on("progress")(got.append)
