@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any, Final, Literal, TypeVar, Union
 
 __all__ = ["alternatives", "assignable", "brief", "by_annotation", "checker", "describe", "either", "element_types", "fits"]
-__all__ += ["strip"]
+__all__ += ["may_hold_code", "strip"]
 
 Check = Callable[[Any], bool]
 T = TypeVar("T")
@@ -27,6 +27,11 @@ WIDER: Final[dict[type, tuple[type, ...]]] = {float: (float, int), complex: (com
 
 # What can be looked into without using it up.
 HOLDERS: Final = (list, tuple, set, frozenset, collections.deque)
+
+# Classes whose instances are data and nothing else, by package; and what holds what its arguments say.
+STANDARD: Final = frozenset({"builtins", "datetime", "decimal", "fractions", "ipaddress", "pathlib", "uuid"})
+SILENT: Final = STANDARD | {"cpgraph", "numpy", "pandas", "polars", "pyarrow"}
+CONTAINERS: Final = frozenset({list, tuple, dict, set, frozenset, collections.deque, abc.Sequence, abc.Mapping, abc.Iterable})
 
 BARE: Final = (Any, object, inspect.Parameter.empty, typing.Self, typing.LiteralString)
 WRAPPERS: Final = (typing.Annotated, typing.Final, typing.ClassVar, typing.Required, typing.NotRequired)
@@ -85,18 +90,6 @@ def element_types(annotation: Any) -> tuple[Any, ...]:
     return ()
 
 
-# Values
-
-
-def fits(value: Any, annotation: Any) -> bool:
-    """Tell whether a value agrees with an annotation.
-
-    >>> fits(3, float), fits(None, int | None), fits(["a"], list[int])
-    (True, True, False)
-    """
-    return type(value) is annotation or checker(annotation)(value)
-
-
 def by_annotation(make: Callable[[Any], T]) -> Callable[[Any], T]:
     """Have what is made of an annotation made once for each."""
     known = functools.lru_cache(maxsize=4096)(make)
@@ -109,6 +102,38 @@ def by_annotation(make: Callable[[Any], T]) -> Callable[[Any], T]:
             return make(annotation)
 
     return find
+
+
+@by_annotation
+def may_hold_code(annotation: Any) -> bool:
+    """Tell whether a value of this annotation may be, or hold, code of the user's: an instance, a class, a function.
+
+    >>> may_hold_code(dict[str, list[int] | None]), may_hold_code(list), may_hold_code(object)
+    (False, True, True)
+    """
+    if type(annotation).__name__ == "TypeAliasType":  # may mention itself
+        return True
+    annotation = strip(annotation)
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Literal:
+        return False
+    if args and (origin in (Union, types.UnionType) or origin in CONTAINERS):
+        return any(part is not ... and may_hold_code(part) for part in args)
+    if not isinstance(annotation, type) or annotation in CONTAINERS | {object, type}:
+        return True
+    return annotation.__module__.partition(".")[0] not in SILENT
+
+
+# Values
+
+
+def fits(value: Any, annotation: Any) -> bool:
+    """Tell whether a value agrees with an annotation.
+
+    >>> fits(3, float), fits(None, int | None), fits(["a"], list[int])
+    (True, True, False)
+    """
+    return type(value) is annotation or checker(annotation)(value)
 
 
 def _anything(value: Any) -> bool:

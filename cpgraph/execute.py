@@ -21,7 +21,7 @@ from cpgraph.copies import ATOMIC, duplicate, immutable, isolated
 from cpgraph.digest import Undigestible, Unreadable, digest
 from cpgraph.errors import CpgraphError, StorageError
 from cpgraph.events import ABSENT, Stream
-from cpgraph.fingerprint import UsersClasses
+from cpgraph.fingerprint import UsersCode
 from cpgraph.models import AUTO, Create, Delete, Result, Update, is_model, makes_ids, model_name
 from cpgraph.pickles import dumps, loads
 from cpgraph.store import Store
@@ -40,8 +40,8 @@ class Value:
     """A step's value in flight: its digest, and its bytes or the object itself.
 
     `digest` is None for what has none (`undigestible` says why); `problem` says why it does not pickle, or nothing. `has_files`:
-    it is or holds Files, whose content counts in the digest, and is not in the bytes. `classes`: the user's classes of what
-    is in it, as module:name; their code is not in the digest (see `fingerprint.Classes`).
+    it is or holds Files, whose content counts in the digest, and is not in the bytes. `code`: the user's classes and functions
+    in it, as module:name; what they do is not in the digest (see `fingerprint.CodeOfValues`).
     """
 
     digest: bytes | None
@@ -50,15 +50,15 @@ class Value:
     problem: str = ""
     undigestible: str = ""
     has_files: bool = False
-    classes: tuple[str, ...] = ()
+    code: tuple[str, ...] = ()
     _fetch: Callable[[], bytes] | None = None
 
     @classmethod
     def stored(
-        cls, digest: bytes | None, fetch: Callable[[], bytes], has_files: bool = False, classes: tuple[str, ...] = ()
+        cls, digest: bytes | None, fetch: Callable[[], bytes], has_files: bool = False, code: tuple[str, ...] = ()
     ) -> Value:
         """Make a value whose bytes are fetched when they are first asked for, in whatever thread that is."""
-        return cls(digest, has_files=has_files, classes=classes, fetch=fetch)
+        return cls(digest, has_files=has_files, code=code, fetch=fetch)
 
     def load(self) -> Any:
         """Give the object: a fresh copy each time, if it can be mutated."""
@@ -79,8 +79,8 @@ class Value:
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.plain is ABSENT:
-            return Value, (self.digest, self.blob_bytes(), ABSENT, "", "", self.has_files, self.classes)
-        return Value, (self.digest, self.blob, self.plain, self.problem, self.undigestible, self.has_files, self.classes)
+            return Value, (self.digest, self.blob_bytes(), ABSENT, "", "", self.has_files, self.code)
+        return Value, (self.digest, self.blob, self.plain, self.problem, self.undigestible, self.has_files, self.code)
 
     def __repr__(self) -> str:
         kind = "stored" if self.plain is ABSENT else type(self.plain).__name__
@@ -95,7 +95,7 @@ def pack(value: Any) -> Value:
     if type(value) in ATOMIC:
         return Value(digest(value), None, value)
     before = met.count
-    walk = UsersClasses()
+    walk = UsersCode()
     try:
         address, undigestible = digest(value, walk), ""
     except Unreadable:
@@ -104,12 +104,12 @@ def pack(value: Any) -> Value:
         address, undigestible = None, str(error)
     except Exception as error:  # code of the user's, asked what the value is made of
         address, undigestible = None, text_of(error)
-    classes = walk.names()
+    code = walk.names()
     try:
         blob = dumps(value)
     except Exception as error:
-        return Value(address, None, value, text_of(error), undigestible, met.count != before, classes)
-    return Value(address, blob, value if immutable(value) else ABSENT, "", undigestible, met.count != before, classes)
+        return Value(address, None, value, text_of(error), undigestible, met.count != before, code)
+    return Value(address, blob, value if immutable(value) else ABSENT, "", undigestible, met.count != before, code)
 
 
 class Joined(NamedTuple):

@@ -57,7 +57,7 @@ def _reasons(run: Any, step: Any, head: Head, old: Head | None, old_step: Any, n
     maker = run.fingerprint_of(old.run, old.unit)
     if maker != step.fingerprint:
         reasons.append(f"its code is other than in run {old.run}: {', '.join(differing_parts(run, step, old)) or 'other code'}")
-    reasons.extend(compare(step.inputs, head.parts, run.inputs_of(old.run, old.unit) or (), old.parts))
+    reasons.extend(compare(step.inputs, head.parts, run.inputs_of(old.run, old.unit, old_step) or (), old.parts))
     if old.reads is not None and head.reads is not None:
         theirs = dict(_hashable(old.reads))
         for query, answer in head.reads:
@@ -79,6 +79,7 @@ def compare(names: tuple[str, ...], parts: bytes, old_names: tuple[str, ...], ol
     ["its input 'a' is another", "its input 'b' is new"]
     """
     old = {name: old_parts[8 * n : 8 * n + 8] for n, name in enumerate(old_names)}
+    code, old_code = parts[8 * len(names) :], old_parts[8 * len(old_names) :]
     found = []
     for n, name in enumerate(names):
         if name not in old:
@@ -86,6 +87,8 @@ def compare(names: tuple[str, ...], parts: bytes, old_names: tuple[str, ...], ol
         elif old[name] != parts[8 * n : 8 * n + 8]:
             found.append(f"its input {name!r} is another")
     found.extend(f"its input {name!r} is gone" for name in old if name not in names)
+    if code != old_code and not found:
+        found.append("the code of a class or function that it is given is another")
     return found
 
 

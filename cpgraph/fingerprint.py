@@ -9,18 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+from threading import Lock
 from types import FunctionType
 from typing import Any, Final
 
 import attrs
 
+from cpgraph.copies import ATOMIC
 from cpgraph.digest import Walk, digest, digest_many
 from cpgraph.items import Hint, Item, Part, finish, reached
 from cpgraph.kinds import KINDS
+from cpgraph.models import fields_with_code
 from cpgraph.names import qualified_name, resolve
 from cpgraph.reach import Content, Walker, is_users
 
-__all__ = ["Classes", "Fingerprint", "Fingerprinter", "Hint", "Part", "UsersClasses"]
+__all__ = ["CodeOfValues", "Fingerprint", "Fingerprinter", "Hint", "Part", "UsersCode"]
 
 FORM: Final = b"cpgraph fingerprint 1"  # the version of the form: another one makes other keys
 
@@ -88,68 +91,77 @@ class Fingerprinter:
             tuple(sorted({hint for item in found for hint in item.hints})),
         )
 
-    def class_digest(self, kind: type) -> bytes | None:
-        """Give the digest of a class of the user's as code; None for any other."""
-        if not is_users(kind):
+    def code_digest(self, thing: Any) -> bytes | None:
+        """Give the digest of a class or function of the user's as code; None for any other."""
+        if not is_users(thing):
             return None
         mention = Item("", "", None)
-        Content(self._walker, mention).encode(kind)
+        Content(self._walker, mention).encode(thing)
         self._walker.build()
         finish(mention.needs)
-        return next(iter(mention.needs)).digest
+        found = next(iter(mention.needs), None)
+        return found.digest if found is not None else None
 
 
-# The code of the classes of values. A value's digest says what is in it, and its classes by name. What those classes do is taken
-# as it is when a run begins, and counts beside the digest where the value is an input; so an edit of a method reaches also those
-# who are given instances by steps that need not run again.
+# The code in values. A value's digest says what is in it, and names its classes and functions. What those do is taken as it is
+# when a run begins, and counts beside the digests of a node's inputs; so an edit of a method reaches also those who are given
+# instances by steps, data or parameters that are as they were.
 
 PLAIN: Final = frozenset({list, dict, tuple, set, frozenset, bytearray, range})
+
 
 _is_users: Final = lru_cache(maxsize=4096)(is_users)
 
 
-class UsersClasses(Walk):
-    """Digests a value, and notes the user's classes of what is in it."""
+class UsersCode(Walk):
+    """Digests a value, and notes the user's classes and functions in it: those of its parts, and those that are parts."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._kinds: set[type] = set()
+        self._met: dict[int, Any] = {}
 
     def special(self, value: Any) -> bytes | None:
         kind = type(value)
         if kind not in PLAIN:
-            self._kinds.add(kind)
+            thing = value if kind is FunctionType or issubclass(kind, type) else kind
+            self._met[id(thing)] = thing
         return None
 
     def names(self) -> tuple[str, ...]:
-        """Give the classes met that are the user's, as module:name."""
-        return tuple(sorted(qualified_name(kind) for kind in self._kinds if _is_users(kind)))
+        """Give what was met that is the user's, as module:name."""
+        return tuple(sorted({qualified_name(thing) for thing in self._met.values() if _is_users(thing)}))
 
 
-class Classes:
-    """The code of the user's classes, as of the beginning of one run."""
+class CodeOfValues:
+    """The code of the user's classes and functions in values, as of the beginning of one run."""
 
     def __init__(self, fingerprinter: Fingerprinter) -> None:
         self._fingerprinter = fingerprinter
         self._known: dict[str, bytes] = {}
+        self._lock = Lock()  # steps that ask the store are in threads
 
-    def with_code(self, address: bytes, names: tuple[str, ...]) -> bytes:
-        """Give the digest of a value together with the code of the classes in it."""
-        return digest_many([address, *map(self._code, names)]) if names else address
-
-    def of(self, item: Any) -> tuple[str, ...]:
-        """Give the user's classes of what is in a value."""
-        walk = UsersClasses()
+    def names(self, value: Any) -> tuple[str, ...]:
+        """Give the user's classes and functions in a value."""
+        walk = UsersCode()
         try:
-            walk.encode(item)
+            walk.encode(value)
         except Exception:  # what cannot be digested is told elsewhere
             return ()
         return walk.names()
 
-    def _code(self, name: str) -> bytes:
-        if name not in self._known:
-            try:
-                self._known[name] = self._fingerprinter.class_digest(resolve(*name.split(":", 1))) or b""
-            except (ImportError, AttributeError):  # made inside a function: then its maker's code counts
-                self._known[name] = b""
-        return self._known[name]
+    def of_record(self, record: Any) -> list[str]:
+        """Give the user's classes and functions in the fields of a record; its own class is code of those who ask for it."""
+        model: Any = type(record)
+        fields = fields_with_code(model) if model is not dict else ()
+        values = [getattr(record, name) for name in fields]
+        return [name for value in values if type(value) not in ATOMIC for name in self.names(value)]
+
+    def digest(self, name: str) -> bytes:
+        """Give the digest of the code of a class or function, by its name; empty if it cannot be found."""
+        with self._lock:
+            if name not in self._known:
+                try:
+                    self._known[name] = self._fingerprinter.code_digest(resolve(*name.split(":", 1))) or b""
+                except (ImportError, AttributeError):  # made inside a function: then its maker's code counts
+                    self._known[name] = b""
+            return self._known[name]

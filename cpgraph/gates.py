@@ -24,6 +24,8 @@ def said(query: Query) -> str:
     'count(Order, valid=True)'
     """
     kind, model, rest = query[0], query[1], query[2]
+    if kind == "code":
+        return f"the code of {model}"
     if kind == "get":
         return f"find({model}, {rest!r})"
     if kind == "values":

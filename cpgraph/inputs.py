@@ -9,13 +9,13 @@ import attrs
 
 from cpgraph.contents import as_data, looked_up, met
 from cpgraph.copies import ATOMIC, isolated
-from cpgraph.digest import dict_digest, digest, list_digest
+from cpgraph.digest import dict_digest, digest, digest_many, list_digest
 from cpgraph.errors import CpgraphError
 from cpgraph.execute import STREAM, Joined
 from cpgraph.fanout import items_of
-from cpgraph.fingerprint import Classes
+from cpgraph.fingerprint import CodeOfValues
 from cpgraph.instances import Asker, Fan, Instance, World
-from cpgraph.models import Create, Delete, Files, Result, Update
+from cpgraph.models import Create, Delete, Files, Result, Update, fields_with_code
 from cpgraph.nodes import node_id
 from cpgraph.records import Row
 from cpgraph.results import DEFAULT_PART
@@ -44,6 +44,10 @@ class Parameter:
     digest: bytes
     default: bool
 
+    def code(self, of: CodeOfValues) -> tuple[str, ...]:
+        """Name the user's classes and functions in it."""
+        return () if type(self.value) in ATOMIC else of.names(self.value)
+
     @classmethod
     def of(cls, value: Any, default: bool) -> Parameter:
         value, before = looked_up(value), met.count
@@ -55,24 +59,30 @@ class Inputs:
     """Binds the parameters of nodes of one run."""
 
     def __init__(
-        self, world: World, parameters: Mapping[str, Parameter], defaults: Mapping[tuple[str, str], Parameter], classes: Classes
+        self,
+        world: World,
+        parameters: Mapping[str, Parameter],
+        defaults: Mapping[tuple[str, str], Parameter],
+        code: CodeOfValues,
     ) -> None:
         self.world = world
         self.compiled: Compiled = world.compiled
         self.parameters = parameters
         self.defaults = defaults
-        self.classes = classes
+        self.code = code
+        world.records.code = code
 
     def gather(self, unit: Unit, instance: Instance, asker: Asker | None = None) -> tuple[list[Any], list[bytes], list[bytes]]:
         """Give the arguments, the digests that go into the key, and those that are kept with the result.
 
         A parameter left at its default is marked with zeros in the last (else both are the same list); with a stated version it
         is in no key (N9). A file's content is not the code's: it counts also where it is the default. `met` tells whether there
-        were files.
+        were files. What the user's classes and functions do that are in the arguments is a digest of its own, the last.
         """
         args: list[Any] = []
         parts: list[bytes] = []
         kept = parts
+        code: list[str] = []
         view: View | None = None
         step = unit.step
         assert step is not None
@@ -93,14 +103,21 @@ class Inputs:
                 if kind == "record":
                     args.append(state.record)
                     part = state.digest
+                    code += self.code.of_record(state.record)
                 else:
                     value = getattr(state.record, binding.field)
                     args.append(value)
                     part = digest(value)
+                    if type(value) not in ATOMIC and binding.field in fields_with_code(row.table.model):
+                        code += self.code.names(value)
             elif kind == "item":
                 inner = instance.chain[binding.level - 1]
                 args.append(inner.item)
                 part = inner.item_digest or digest(inner.item)
+                if type(inner.item) not in ATOMIC:
+                    if inner.item_code is None:
+                        inner.item_code = self.code.names(inner.item)
+                    code += inner.item_code
             elif kind == "step":
                 source = self.compiled.units[binding.unit]
                 level = self.compiled.scopes[source.scope].level
@@ -108,16 +125,18 @@ class Inputs:
                 value = inner.values[source.slot]
                 args.append(value)
                 part = value.digest
+                code += value.code
                 if value.has_files:
                     met.count += 1
             elif kind == "joined":
-                joined, part = self.joined(unit, instance, binding, asker)
+                joined, part = self.joined(unit, instance, binding, asker, code)
                 args.append(joined)
             elif kind == "param":
                 given = self.parameters.get(binding.name)
                 if given is None or given.default:
                     given = self.defaults[step.name, binding.name]
                     if given.digest:
+                        code += given.code(self.code)
                         args.append(given.value)
                         kept = [*kept, DEFAULT_PART]
                         if step.options.version is None:
@@ -125,12 +144,16 @@ class Inputs:
                         continue
                 args.append(given.value)
                 part = given.digest or digest(given.value)
+                code += given.code(self.code)
             else:
                 args.append(STREAM if kind == "stream" else None)
                 continue
             parts.append(part)
             if kept is not parts:
                 kept.append(part)
+        if code and step.options.version is None:
+            part = digest_many([self.code.digest(name) for name in sorted({*code})])
+            parts, kept = [*parts, part], [*kept, part]
         return args, parts, kept
 
     def gone(self, unit: Unit, instance: Instance) -> str:
@@ -197,16 +220,25 @@ class Inputs:
 
     # Joins (rules V2, E4)
 
-    def joined(self, unit: Unit, instance: Instance, binding: Binding, asker: Asker | None) -> tuple[Joined, bytes]:
-        """Give the values of a finished `each`, in order, with the digest made of theirs."""
+    def joined(
+        self, unit: Unit, instance: Instance, binding: Binding, asker: Asker | None, code: list[str] | None = None
+    ) -> tuple[Joined, bytes]:
+        """Give the values of a finished `each`, in order, with the digest made of theirs; `code` gets what code is in them."""
         source = self.compiled.units[binding.unit]
         chain = self.compiled.scopes[source.scope].chain
         shared = len(chain) - binding.levels
         asker = asker or Asker(self.world, unit.index, instance)
-        return self._join(unit, instance.around(shared), chain[shared:], source, binding, asker)
+        return self._join(unit, instance.around(shared), chain[shared:], source, binding, asker, [] if code is None else code)
 
     def _join(
-        self, unit: Unit, outer: Instance, chain: Sequence[int], source: Unit, binding: Binding, asker: Asker
+        self,
+        unit: Unit,
+        outer: Instance,
+        chain: Sequence[int],
+        source: Unit,
+        binding: Binding,
+        asker: Asker,
+        code: list[str],
     ) -> tuple[Joined, bytes]:
         values: list[Any] = []
         ids: list[Any] = []
@@ -219,12 +251,13 @@ class Inputs:
             if any(inner.values[slot] is None for slot in wanted):
                 continue
             if len(chain) > 1:
-                value, part = self._join(unit, inner, chain[1:], source, binding, asker)
+                value, part = self._join(unit, inner, chain[1:], source, binding, asker, code)
             else:
                 value = inner.values[source.slot]
                 if value is None:
                     continue
                 part = value.digest
+                code += value.code
                 met.count += value.has_files
             values.append(value)
             ids.append(inner.key[-1])
@@ -276,10 +309,7 @@ class Inputs:
             if value is None:
                 return None
             loaded = value.load()
-        return [
-            (id, item, address if type(item) in ATOMIC else self.classes.with_code(address, self.classes.of(item)))
-            for id, item, address in items_of(loaded, what)
-        ]
+        return items_of(loaded, what)
 
     def _wanted(self, unit: Unit, scope: int) -> list[int]:
         """Give the slots of a scope whose values a unit asks for as lists: those lists are parallel."""

@@ -97,8 +97,9 @@ class Instance:
     """One copy of a scope: its record or item, how its units stand, and the values its steps gave."""
 
     __slots__ = (
-        "begun", "causes", "chain", "ended", "failed", "fan", "fans", "generation", "handed", "home", "item", "item_digest",
-        "key", "marks", "parent", "place", "remaining", "row", "scope", "started", "values", "waiting", "world", "written",
+        "begun", "causes", "chain", "ended", "failed", "fan", "fans", "generation", "handed", "home", "item", "item_code",
+        "item_digest", "key", "marks", "parent", "place", "remaining", "row", "scope", "started", "values", "waiting", "world",
+        "written",
     )  # fmt: skip
 
     def __init__(self, world: World, scope: Scope, parent: Instance | None, key: tuple[Any, ...], rank: Rank) -> None:
@@ -112,6 +113,7 @@ class Instance:
         self.row: Row | None = None
         self.item: Any = None
         self.item_digest = b""
+        self.item_code: tuple[str, ...] | None = None
         self.fan: Fan | None = None
         self.home: tuple[Place, Instance] | None = None
         self.remaining = len(scope.units)

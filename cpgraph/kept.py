@@ -309,7 +309,8 @@ def _collect(
 def _kept(results: Mapping[tuple[str, tuple[Any, ...]], int], failed: Iterable[tuple[str, tuple[Any, ...]]], line: Line) -> Kept:
     """Say in which instances of a line nodes failed; a step that it does not have any more has not."""
     scopes = {step.name: step.scope for step in line.steps.values()}
-    return Kept(results, frozenset((scopes[name], key) for name, key in failed if name in scopes), scopes)
+    inputs = {step.name: step.inputs for step in line.steps.values()}
+    return Kept(results, frozenset((scopes[name], key) for name, key in failed if name in scopes), scopes, inputs)
 
 
 def _from_version(version: Version, journal: Journal) -> Resumed:

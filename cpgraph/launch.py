@@ -19,7 +19,7 @@ from cpgraph.contents import looked_up
 from cpgraph.errors import CpgraphError, DataError, StorageError, nearest
 from cpgraph.events import Damaged, Hint, RunEnded, RunStarted, Stream
 from cpgraph.execute import Target
-from cpgraph.fingerprint import Classes, Fingerprint, Fingerprinter
+from cpgraph.fingerprint import CodeOfValues, Fingerprint, Fingerprinter
 from cpgraph.inputs import Inputs, Parameter
 from cpgraph.instances import World
 from cpgraph.journal import Journal, RunRow
@@ -128,8 +128,8 @@ class _Launch:
             number = journal.begin(compiled.name, dumps(meta))
         kept = resumed.adopt(journal, number) if resumed is not None else None
         metas = _Metas(journal, {number: meta})
-        inputs = Inputs(world, params, self._defaults(params), Classes(self.fingerprinter))
-        results = Results(world, journal, fingerprints, kept, redo, metas.inputs_of, inputs.classes)
+        inputs = Inputs(world, params, self._defaults(params), CodeOfValues(self.fingerprinter))
+        results = Results(world, journal, fingerprints, kept, redo, metas.inputs_of)
         before = last.failed(compiled) if last is not None else frozenset()
         make = order.planner or Schedule
         schedule: Any = make(
@@ -493,8 +493,10 @@ class _Metas:
         found: Mapping[str, Any] = meta.get("steps", {}).get(unit) or meta.get("adopted", {}).get(unit) or {}
         return found
 
-    def inputs_of(self, run: int, unit: int) -> tuple[str, ...] | None:
-        return self._step(run, unit).get("inputs")
+    def inputs_of(self, run: int, unit: int, step: str, inputs: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        """Give the names of the inputs of what made a result; where that was another step's equal work, those of `step`."""
+        maker = self._step(run, unit)
+        return maker.get("inputs") if maker.get("name", step) == step else inputs
 
     def fingerprint_of(self, run: int, unit: int) -> str:
         return str(self._step(run, unit).get("fingerprint", ""))

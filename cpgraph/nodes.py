@@ -11,7 +11,7 @@ import attrs
 from cpgraph.digest import Undigestible, dict_digest, digest, list_digest
 from cpgraph.execute import Joined, Value
 from cpgraph.fanout import Again
-from cpgraph.fingerprint import Classes, Fingerprint
+from cpgraph.fingerprint import Fingerprint
 from cpgraph.instances import Asker, Instance, World
 from cpgraph.journal import Journal, Row
 from cpgraph.results import DEFAULT_PART, PART, Head, read_head
@@ -137,12 +137,14 @@ class Result:
 class Kept:
     """What the run to be resumed completed: results by node, and the instances in which something failed (rule R3).
 
-    `scopes`: in which scope each step was. `rows`: results that are in no journal, for a plan.
+    `scopes`: in which scope each step was. `inputs`: what its inputs were called. `rows`: results that are in no journal, for a
+    plan.
     """
 
     results: Mapping[tuple[str, tuple[Any, ...]], int]
     failed: frozenset[tuple[int, tuple[Any, ...]]]
     scopes: Mapping[str, int]
+    inputs: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
     rows: Mapping[int, Row] = attrs.field(factory=dict)
 
 
@@ -156,8 +158,7 @@ class Results:
         fingerprints: Mapping[str, Fingerprint],
         kept: Kept | None,
         redo: Any,
-        inputs_of: Callable[[int, int], tuple[str, ...] | None],
-        classes: Classes,
+        inputs_of: Callable[[int, int, str, tuple[str, ...] | None], tuple[str, ...] | None],
     ) -> None:
         self.world = world
         self.journal = journal
@@ -166,7 +167,6 @@ class Results:
         self.kept = kept
         self.redo = redo
         self.inputs_of = inputs_of
-        self.classes = classes
 
     def key(self, step: str, parts: list[bytes]) -> bytes:
         """Make the address of a call's result: the code, and the inputs."""
@@ -191,7 +191,8 @@ class Results:
                     result = self._keep(node, row)
                 if result is None and found and node.key in found and node.unit.step.options.cache:  # type: ignore[union-attr]
                     for row in found[node.key]:
-                        result = self._serve(node, row, read_head(row.head))
+                        head = read_head(row.head)
+                        result = self._serve(node, row, head, head.reads or ())
                         if result is not None:
                             break
             yield result
@@ -210,31 +211,29 @@ class Results:
 
     def _keep(self, node: Node, row: Row) -> Result | None:
         head = read_head(row.head)
-        names = self.inputs_of(head.run, head.unit)
+        names = self.inputs_of(head.run, head.unit, node.unit.name, self.kept.inputs.get(node.unit.name) if self.kept else None)
         mine = tuple(binding.name for binding in node.unit.bindings if binding.kind not in ("store", "stream"))
         if names is None or not _agree(names, head.parts, mine, node.kept):
             return None
-        return self._serve(node, row, head)
+        return self._serve(node, row, head, [(query, answer) for query, answer in head.reads or () if query[0] != "code"])
 
-    def _serve(self, node: Node, row: Row, head: Head) -> Result | None:
+    def _serve(self, node: Node, row: Row, head: Head, reads: Sequence[tuple[Any, bytes]]) -> Result | None:
         """Check what was read, and that the value and its files are still there."""
         if head.for_one_run:
             return None
-        if head.reads is not None and not stand(node, head.reads):
+        if reads and not stand(node, reads):
             return None
         if row.value is not None:
-            value = Value(head.digest, row.value, has_files=head.has_files, classes=head.classes)
+            value = Value(head.digest, row.value, has_files=head.has_files, code=head.code)
         else:
             blob = self.journal.value(row.id)
             if blob is None:
                 return None
-            value = Value.stored(head.digest, lambda: self.journal.value(row.id) or blob, head.has_files, head.classes)
+            value = Value.stored(head.digest, lambda: self.journal.value(row.id) or blob, head.has_files, head.code)
         if head.has_files and not _files_stand(value):
             return None
         if value.digest is None:
             value.digest = node.key
-        elif head.classes:
-            value.digest = self.classes.with_code(value.digest, head.classes)
         return Result(row.id, head, value)
 
 

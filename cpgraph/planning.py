@@ -168,7 +168,14 @@ class Planner(Schedule):
         if self.fingerprint_of(head.run, head.unit) != self.results.fingerprints[step.name].digest.hex():
             reasons.append("its code was edited")
         mine = tuple(binding.name for binding in node.unit.bindings if binding.kind not in ("store", "stream"))
-        reasons.extend(compare(mine, node.kept, self.results.inputs_of(head.run, head.unit) or (), head.parts))
+        reasons.extend(
+            compare(
+                mine,
+                node.kept,
+                self.results.inputs_of(head.run, head.unit, step.name, last.line.steps[entry.unit].inputs) or (),
+                head.parts,
+            )
+        )
         if head.reads is not None and not reasons:
             reasons.append("what it read in the store has another answer")
         return "; ".join(reasons) or "its result is not in the cache", last.took(head), not (head.changes or step.options.sets)

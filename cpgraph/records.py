@@ -8,7 +8,7 @@ are the same rows, read through different eyes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 
@@ -123,12 +123,21 @@ def _by_alias(model: type, fields: Mapping[str, Any]) -> dict[str, Any]:
     return {known[name].alias or name: value for name, value in fields.items() if name in known and known[name].init}
 
 
+class Code(Protocol):
+    """Knows the user's classes and functions in records, and what they do (see `fingerprint.CodeOfValues`)."""
+
+    def of_record(self, record: Any) -> list[str]: ...
+    def names(self, value: Any) -> tuple[str, ...]: ...
+    def digest(self, name: str) -> bytes: ...
+
+
 class Records:
     """All tables; only the schedule's loop appends to them."""
 
     def __init__(self, models: Mapping[str, type | None]) -> None:
         self.tables = {name: Table(name, model) for name, model in models.items()}
         self.commit = 0
+        self.code: Code | None = None
 
     def table(self, model: type | str) -> Table:
         name = model if isinstance(model, str) else getattr(model, "__name__", None) or repr(model)

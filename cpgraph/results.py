@@ -37,7 +37,7 @@ class Head:
     `run`, `unit`: the run and unit that made it, whose meta names its step, fingerprint and inputs. `parts`: the
     first 8 bytes of each input's digest. `reads`: (question, digest of the answer). `for_one_run`: it serves
     no other, since its value does not pickle, or a file moved. `has_files`: the value holds Files.
-    `classes`: the user's classes of what is in the value, as module:name.
+    `code`: the user's classes and functions in the value, as module:name.
     """
 
     run: int
@@ -51,7 +51,7 @@ class Head:
     reads: tuple[tuple[Any, bytes], ...] | None = None
     for_one_run: bool = False
     has_files: bool = False
-    classes: tuple[str, ...] = ()
+    code: tuple[str, ...] = ()
 
 
 def write_head(head: Head) -> bytes:
@@ -61,11 +61,11 @@ def write_head(head: Head) -> bytes:
     >>> read_head(write_head(head)) == head
     True
     """
-    more = bool(head.changes or head.reads is not None or head.shape != "value" or head.classes)
+    more = bool(head.changes or head.reads is not None or head.shape != "value" or head.code)
     flags = (HAS_DIGEST if head.digest is not None else 0) | (HAS_MORE if more else 0) | (FOR_ONE_RUN if head.for_one_run else 0)
     flags |= HAS_FILES if head.has_files else 0
     fixed = FIXED.pack(head.run, head.unit, head.started, head.seconds, flags, len(head.parts) // PART)
-    tail = dumps((head.changes, head.shape, head.reads, head.classes)) if more else b""
+    tail = dumps((head.changes, head.shape, head.reads, head.code)) if more else b""
     return fixed + (head.digest or b"") + head.parts + tail
 
 
@@ -84,8 +84,8 @@ def read_head(packed: bytes, plain: bool = False) -> Head:
     for_one_run, has_files = bool(flags & FOR_ONE_RUN), bool(flags & HAS_FILES)
     if not flags & HAS_MORE:
         return Head(run, unit, started, seconds, digest, parts, for_one_run=for_one_run, has_files=has_files)
-    changes, shape, reads, classes = (loads_plain if plain else loads)(packed[at:])
-    return Head(run, unit, started, seconds, digest, parts, changes, shape, reads, for_one_run, has_files, classes)
+    changes, shape, reads, code = (loads_plain if plain else loads)(packed[at:])
+    return Head(run, unit, started, seconds, digest, parts, changes, shape, reads, for_one_run, has_files, code)
 
 
 Taken = tuple[tuple[str, tuple[Any, ...]], Head, bytes]  # a result made elsewhere: its node, head and value

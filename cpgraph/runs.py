@@ -23,7 +23,7 @@ from cpgraph.execute import Value
 from cpgraph.explain import why
 from cpgraph.failures import Failure, Failures, rebuilt_error
 from cpgraph.journal import Journal, Row, RunRow
-from cpgraph.lines import Change, Entry, Line, differences
+from cpgraph.lines import Change, Entry, Line, StepMeta, differences
 from cpgraph.nodes import node_id
 from cpgraph.pickles import loads, loads_plain
 from cpgraph.results import ENDINGS, read_head
@@ -334,9 +334,10 @@ class Run:
         """Give the fingerprint of the code that made a result."""
         return str(self.step_meta(run, unit).get("fingerprint", ""))
 
-    def inputs_of(self, run: int, unit: int) -> tuple[str, ...] | None:
-        """Give the names of the inputs of what made a result."""
-        return self.step_meta(run, unit).get("inputs")
+    def inputs_of(self, run: int, unit: int, step: StepMeta) -> tuple[str, ...] | None:
+        """Give the names of the inputs of what made a result; where that was another step's equal work, those of `step`."""
+        maker = self.step_meta(run, unit)
+        return maker.get("inputs") if maker.get("name", step.name) == step.name else step.inputs
 
     def parts_of(self, run: int, unit: int) -> bytes:
         """Give where the parts of the code that made a result are kept."""

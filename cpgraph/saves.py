@@ -25,7 +25,7 @@ from cpgraph.commits import derived_id
 from cpgraph.contents import as_data
 from cpgraph.digest import Undigestible
 from cpgraph.errors import CpgraphError, DataError
-from cpgraph.lines import Entry, Line
+from cpgraph.lines import Entry, Line, StepMeta
 from cpgraph.models import AUTO, File, Files
 from cpgraph.nodes import node_id
 from cpgraph.pickles import loads
@@ -94,7 +94,7 @@ class _Run(Protocol):
     @property
     def meta(self) -> dict[str, Any]: ...
     def fingerprint_of(self, run: int, unit: int) -> str: ...
-    def inputs_of(self, run: int, unit: int) -> tuple[str, ...] | None: ...
+    def inputs_of(self, run: int, unit: int, step: StepMeta) -> tuple[str, ...] | None: ...
 
 
 class _Version(Protocol):
@@ -205,10 +205,10 @@ class _Saving:
         made: dict[tuple[str, str, tuple[str, ...]], dict[str, Any]] = {}
         for entry in kept:
             head = heads.get(entry.result)
-            names = self.run.inputs_of(head.run, head.unit) if head is not None else None
+            step = self.line.steps[entry.unit]
+            names = self.run.inputs_of(head.run, head.unit, step) if head is not None else None
             if head is None or names is None:
                 continue
-            step = self.line.steps[entry.unit]
             maker = step.name, self.run.fingerprint_of(head.run, head.unit), names
             if maker not in made:
                 made[maker] = {"step": step.name, "fingerprint": maker[1], "inputs": list(names), "nodes": []}

@@ -422,12 +422,9 @@ class Schedule:
             value = pack(value_of_changes(outcome.changes, outcome.shape, own, node.id))
         head = Head(
             self.run_number, unit.index, outcome.started, outcome.seconds, value.digest, node.kept, outcome.changes,
-            outcome.shape, reads, bool(value.problem) or node.uncached, value.has_files, value.classes,
+            outcome.shape, reads, bool(value.problem) or node.uncached, value.has_files, value.code,
         )  # fmt: skip
-        if value.digest is not None:
-            if value.classes:
-                value.digest = self.inputs.classes.with_code(value.digest, value.classes)
-        else:
+        if value.digest is None:
             value.digest = os.urandom(len(node.key)) if node.uncached else node.key
             if not value.problem:  # else the next is to be told
                 reason = f" ({value.undigestible.splitlines()[0]})" if value.undigestible else ""

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, overload
 import attrs
 
 from cpgraph.contents import content_if_any, met
-from cpgraph.copies import isolated
+from cpgraph.copies import ATOMIC, isolated
 from cpgraph.digest import digest, list_digest
 from cpgraph.errors import CpgraphError, RecordNotFound, nearest
 from cpgraph.portable import kept_predicate, predicate_from
@@ -35,6 +35,8 @@ def ask(eyes: Eyes, query: Query) -> bytes:
     kind, name = query[0], query[1]
     if kind == "file":
         return content_if_any(name)
+    if kind == "code":
+        return eyes.records.code.digest(name) if eyes.records.code is not None else NOTHING
     try:
         table = eyes.records.table(name)
     except CpgraphError:
@@ -90,6 +92,7 @@ class Store:
         self._eyes = eyes
         self.reads = reads
         self.read_files = False  # whether there are files in the answers
+        self._code: set[str] = set()  # the user's classes and functions in them
 
     def find(self, model: type[M], id: Any) -> M:
         """Give the record with this id; raises `RecordNotFound` with near ids."""
@@ -178,6 +181,12 @@ class Store:
         """Give a copy; of a record that was read without its class, an instance of the class it is asked for by."""
         if model is not None and type(value) is dict:
             value = builder(model)(value)
+        code = self._eyes.records.code
+        if code is not None and self.reads is not None and type(value) not in ATOMIC:
+            for name in code.of_record(value) if model is not None else code.names(value):
+                if name not in self._code:
+                    self._code.add(name)
+                    self.reads.append((("code", name, ()), code.digest(name)))
         return isolated(value)
 
     def _note(self, query: Query, answer: Callable[[], bytes]) -> None:

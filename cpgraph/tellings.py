@@ -65,7 +65,7 @@ class Tellings:
             if query[0] == "get":
                 if len(asked.records) < MOST_NODES:
                     asked.records[query[1], query[2], id(asker.instance)] = asker
-            elif query[0] != "file":
+            elif query[0] not in ("file", "code"):
                 asked.models.add((query[1], query[2] if query[0] == "values" else None))
 
     def beside(self) -> None:

@@ -967,12 +967,12 @@ def test_the_classes_of_inputs_count(load: Callable[..., ModuleType]) -> None:
 def test_the_digest_of_a_class(load: Callable[..., ModuleType]) -> None:
     program = "class Order:\n    def total(self): return 1\n"
     one, same, other = (
-        Fingerprinter().class_digest(load(text).Order)
+        Fingerprinter().code_digest(load(text).Order)
         for text in [program, program + "# more\n", program.replace("return 1", "return 2")]
     )
     assert one == same
     assert one != other
-    assert Fingerprinter().class_digest(int) is None
+    assert Fingerprinter().code_digest(int) is None
 
 
 # Parts: what changed, for a person

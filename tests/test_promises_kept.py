@@ -145,6 +145,84 @@ def seen(store: cp.Store) -> list:
     return store.values(Row, "text")
 
 
+CODE_IN_VALUES = """
+import functools, json
+
+def plus(x):
+    return x + 1
+
+class Price:
+    def __init__(self, v):
+        self.v = v
+    def taxed(self):
+        return self.v + 1
+
+@cp.model
+class Row:
+    id: int
+    price: object = None
+
+def function(): return plus
+def of_function(function): return function(1)
+def partly(): return functools.partial(plus, 1)
+def of_partly(partly): return partly()
+def bound(): return Price(1).taxed
+def of_bound(bound): return bound()
+def klass(): return Price
+def of_klass(klass): return klass(1).taxed()
+def instance(): return Price(1)
+def of_instance(instance): return instance.taxed()
+def of_item(f): return f(1)
+def of_held_item(p): return p["price"].taxed()
+def joined(of_held_item): return of_held_item
+def many(n): return [Price(1)]
+def of_many(many): return [price.taxed() for [price] in many]
+def create(): return cp.create(Row(id=2, price=Price(1)))
+def of_field(price): return price.taxed()
+def of_record(record): return record.price.taxed()
+def of_values(store): return [price.taxed() for price in store.values(Row, "price")]
+def of_all(store): return [row.price.taxed() for row in store.all(Row)]
+def of_given(tax): return 0 + tax(1)
+def of_declared(price_of): return 0 + price_of.taxed()
+
+graph = cp.Graph(
+    cp.pipeline(function, of_function), cp.pipeline(partly, of_partly), cp.pipeline(bound, of_bound),
+    cp.pipeline(klass, of_klass), cp.pipeline(instance, of_instance),
+    cp.pipeline(of_item, each={"f": [plus]}), cp.pipeline(cp.pipeline(of_held_item, each={"p": [{"price": Price(1)}]}), joined),
+    cp.pipeline(cp.pipeline(many, each={"n": [1, 2]}), of_many),
+    cp.pipeline(create, cp.pipeline(of_field, of_record, each=Row), of_values, of_all),
+    of_given, of_declared,
+    params={"tax": plus, "price_of": Price(1)}, models=[Row], name="values",
+)
+if __name__ == "__main__":
+    given = {"data": [Row(id=1, price=Price(1))]} if sys.argv[1] == "run" else {}
+    run = getattr(graph, sys.argv[1])(dir=sys.argv[2], **given)
+    answers = {step: list(run.values(step).values()) for step in run.counts if step.startswith(("of_", "joined"))}
+    print(json.dumps([answers, [step for step, counts in run.counts.items() if "computed" in counts]]))
+"""
+
+
+def test_promise_5_the_code_of_what_a_step_is_given_counts_for_run_and_not_for_resume(tmp_path):
+    """Functions, classes and instances that come as values, items, fields, records, answers of the store, and parameters."""
+    script = Script(tmp_path, CODE_IN_VALUES)
+
+    def ran(verb, directory):
+        return script.run(verb, directory).answer
+
+    before, _ = ran("run", "kept")
+    assert set(map(str, before.values())) <= {"[2]", "[[2]]", "[[2, 2]]", "[2, 2]"}
+    assert ran("run", "kept") == [before, []]
+    script.edit("x + 1", "x + 2")
+    script.edit("self.v + 1", "self.v + 2")
+    assert ran("resume", "kept") == [before, []]
+    after, computed = ran("run", "kept")
+    assert after == ran("run", "fresh")[0] and "2" not in str(after).replace("[2, 2]", "")
+    assert "of_function" in computed and "of_given" in computed
+    script.edit("x + 2", "x + 1")
+    script.edit("self.v + 2", "self.v + 1")
+    assert ran("run", "kept") == [before, []]
+
+
 def test_promise_5_types_are_told_apart(tmp_path):
     """1, 1.0, True and "1" are four."""
 
