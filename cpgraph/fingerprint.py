@@ -17,6 +17,7 @@ import attrs
 
 from cpgraph.copies import ATOMIC
 from cpgraph.digest import Walk, digest, digest_many
+from cpgraph.functions import step as as_step
 from cpgraph.items import Hint, Item, Part, finish, reached
 from cpgraph.kinds import KINDS
 from cpgraph.models import fields_with_code
@@ -71,6 +72,7 @@ class Fingerprinter:
         root = step
         if step.shape == b"@0;" and isinstance(function, FunctionType):
             root = next(iter(step.needs))  # itself, not as others call it: the names of its parameters are inputs
+            root = as_step(self._walker, function, root.name) or root
         extra = Item(step.name, "step", None)
         content = Content(self._walker, extra)
         for place, thing in enumerate(track):

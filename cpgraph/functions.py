@@ -15,6 +15,7 @@ from typing import Any
 from cpgraph.code import ITERABLE_COROUTINE, code_form, names_in, tree_form
 from cpgraph.digest import digest
 from cpgraph.items import Item
+from cpgraph.models import File
 from cpgraph.names import main_name, qualified_name
 from cpgraph.packages import SELF, USER, Origin, origin_of_file, origin_of_module
 from cpgraph.reach import (
@@ -29,7 +30,7 @@ from cpgraph.reach import (
     origin_of_function,
 )
 
-__all__ = ["annotations_of", "function"]
+__all__ = ["annotations_of", "function", "step"]
 
 
 def function(content: Content, thing: FunctionType) -> bytes:
@@ -65,6 +66,8 @@ def _user_function(walker: Walker, item: Item) -> bytes:
             item.needs.clear()
             text = f"{item.name} is nested too deep: its instructions count, so that it runs again under another Python"
             item.hints.append(("source", text, "take it apart into several functions, or state its version=."))
+    elif type(function.__globals__.get("__loader__")).__name__ == "AssertionRewritingHook":
+        pass  # pytest loads asserts as something else, and that is no edit
     elif source.found == "other":
         text = f"{item.name}: what is loaded is not what {source.file} has; what is loaded counts"
         item.hints.append(("source", text, "start again, so that the code that runs is the code in the file."))
@@ -78,18 +81,30 @@ def _user_function(walker: Walker, item: Item) -> bytes:
     item.signature = digest(names[code.co_posonlyargcount :])
     defaults = function.__defaults__ or ()
     for parameter, default in zip(names[code.co_argcount - len(defaults) : code.co_argcount], defaults, strict=True):
-        pieces.append(b"default" + content.value(default, f"{item.name} (default {parameter})"))
+        pieces.append(b"default" + _default(content, default, parameter))
     by_keyword = function.__kwdefaults__ or {}
     for parameter in names[code.co_argcount :]:
-        if parameter in by_keyword:
-            default = by_keyword[parameter]
-            pieces.append(b"default" + content.value(default, f"{item.name} (default {parameter})"))
-        else:
-            pieces.append(b"required")
+        pieces.append(
+            b"default" + _default(content, by_keyword[parameter], parameter) if parameter in by_keyword else b"required"
+        )
     if "super" in code.co_names and "__class__" in code.co_freevars:
         pieces.append(lookup.name("__class__", ())[0])
     item.also |= _wrapped(walker, function)
     return b"".join(pieces)
+
+
+def step(walker: Walker, function: FunctionType, name: str) -> Item | None:
+    """Give the item of a function as a step, if it is another than as a helper: what is in its default Files is an input."""
+    defaults = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
+    if any(type(default) is File for default in defaults):
+        return walker.item(function, name, "step", _user_function)
+    return None
+
+
+def _default(content: Content, default: Any, parameter: str) -> bytes:
+    if content.item.kind == "step" and type(default) is File:
+        return content.encode(default.path)
+    return content.value(default, f"{content.item.name} (default {parameter})")
 
 
 def _wrapped(walker: Walker, function: FunctionType) -> set[Item]:
@@ -230,6 +245,8 @@ class _Globals:
                 thing, name = thing.__dict__[attribute], f"{qualified_name(thing)}.{attribute}"
                 given += 1
             else:
+                if attribute == "__subclasses__":  # whoever is defined anywhere
+                    self.content.item.unseen.append(f"{self.content.item.name} uses {name}.__subclasses__")
                 break
         return self.content.value(thing, name), given
 

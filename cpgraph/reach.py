@@ -35,7 +35,7 @@ class Walker:
     def __init__(self, kinds: Mapping[type | str, Kind]) -> None:
         self.table = kinds
         self.sources = Sources()
-        self.items: dict[tuple[int, str], Item] = {}
+        self.items: dict[tuple[int, str, str], Item] = {}
         self.waiting: list[tuple[Item, Build]] = []
         self.origins: dict[type, Origin] = {}
         self.kinds: dict[type, Kind | None] = {}
@@ -43,7 +43,7 @@ class Walker:
 
     def item(self, thing: Any, name: str, kind: str, build: Build) -> Item:
         """Give the item of a thing, a new one if this is where it is first reached."""
-        key = (id(thing), name)
+        key = (id(thing), name, kind)
         if key not in self.items:
             self.items[key] = Item(name, kind, thing)
             self.waiting.append((self.items[key], build))
@@ -60,7 +60,7 @@ class Walker:
 
     def package(self, origin: Origin) -> Item:
         """Give the item of a library: its version stands for its code."""
-        key = (0, f"package {origin.package}")
+        key = (0, f"package {origin.package}", "package")
         if key not in self.items:
             shape = digest((origin.package, origin.version))
             self.items[key] = Item(key[1], "package", origin, shape, text=f"{origin.package} {origin.version}")

@@ -626,6 +626,8 @@ def test_an_import_that_fails_is_listed(take: Take) -> None:
 def test_code_reached_by_a_name_that_is_computed_is_listed(take: Take) -> None:
     found = take("import importlib\ndef step(x): return eval(x), importlib.import_module(x)\n")
     assert found.unseen == ("rows:step uses eval", "rows:step uses importlib.import_module")
+    found = take("class Base: pass\ndef step(x): return [kind() for kind in Base.__subclasses__()]\n")
+    assert found.unseen == ("rows:step uses rows:Base.__subclasses__",)
 
 
 def test_both_ways_to_import_are_one(take: Take) -> None:

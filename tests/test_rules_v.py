@@ -464,6 +464,25 @@ def written(path: str, text: str) -> str:
     return path
 
 
+def test_v4_the_content_of_a_default_file_is_an_input_and_no_code(tmp_path):
+    """Another content makes the step run again, for `run` and `resume`; nothing is told of edited code."""
+    path = tmp_path / "a.txt"
+
+    def read(file: cp.File = cp.File(str(path))):
+        return Path(file).read_text()
+
+    def calls():
+        return read()
+
+    graph = cp.Graph(read, calls, name="files")
+    for verb, text in (("run", "one"), ("resume", "two"), ("run", "three")):
+        path.write_text(text)
+        run = getattr(graph, verb)(dir=tmp_path / "kept")
+        assert run.value(read) == text and run.hints == [hint for hint in run.hints if "calls" in hint.text]
+    assert run.why(read) == "read ran: its input 'file' is another."
+    assert run.value(calls) == "three", "as a helper, the content of its default counts as code"
+
+
 def test_v4_a_file_is_a_path_and_made_without_touching_the_disk(folder: Path) -> None:
     file = cp.File("not/there.txt")
     assert os.fspath(file) == file.path == str(file) == "not/there.txt" and isinstance(file, os.PathLike)
