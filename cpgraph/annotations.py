@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any, Final, Literal, TypeVar, Union
 
 __all__ = ["alternatives", "assignable", "brief", "by_annotation", "checker", "describe", "either", "element_types", "fits"]
-__all__ += ["may_hold_code", "strip"]
+__all__ += ["may_hold_code", "strip", "without_notes"]
 
 Check = Callable[[Any], bool]
 T = TypeVar("T")
@@ -55,6 +55,21 @@ def strip(annotation: Any) -> Any:
         if isinstance(annotation, typing.NewType):
             annotation = annotation.__supertype__
         elif typing.get_origin(annotation) in WRAPPERS:
+            annotation = typing.get_args(annotation)[0]
+        elif type(annotation).__name__ == "TypeAliasType":
+            annotation = annotation.__value__
+        else:
+            return annotation
+
+
+def without_notes(annotation: Any) -> Any:
+    """Take off `Annotated` and names of types, and nothing else.
+
+    >>> without_notes(typing.Annotated[int, "metres"])
+    <class 'int'>
+    """
+    while True:
+        if typing.get_origin(annotation) is typing.Annotated:
             annotation = typing.get_args(annotation)[0]
         elif type(annotation).__name__ == "TypeAliasType":
             annotation = annotation.__value__

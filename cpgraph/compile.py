@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from cpgraph.annotations import brief
 from cpgraph.errors import CompileError, nearest
-from cpgraph.models import Files, is_model
+from cpgraph.models import Files, is_model, why_no_model
+from cpgraph.names import calling, location
 from cpgraph.ordering import check_sets, closure, sort_units
 from cpgraph.pipelines import Group, Pipeline, Selection
 from cpgraph.resolve import Resolver
-from cpgraph.steps import Step, check_name, parameters_of, read_step, step_name
+from cpgraph.steps import Step, check_asked, check_name, parameters_of, read_step, step_name
 from cpgraph.structure import END, START, STEP, Binding, Compiled, Edge, Open, Place, Scope, Unit
 
 __all__ = ["compile_graph"]
@@ -28,6 +30,20 @@ def compile_graph(
     return _Compiler(pipelines, name, models, params).compile()
 
 
+def _declared(params: Any) -> dict[str, Any]:
+    """Take the run parameters of a graph; those without a default are missing until they are given."""
+    facts = {"declared": calling()}
+    if isinstance(params, str) or not isinstance(params, Iterable):
+        example = f"params=[{params!r}]" if isinstance(params, str) else 'params=["key"]'
+        said = f"params={brief(params)} is no list of names"
+        raise CompileError(said, facts, f'write {example}, or with defaults params={{"key": 3}}.')
+    names = list(params)
+    for name in names:
+        if not isinstance(name, str):
+            raise CompileError(f"params= takes names, not {brief(name)}", facts, "give each name as text.")
+    return dict(params) if isinstance(params, Mapping) else dict.fromkeys(names, Resolver.MISSING)
+
+
 class _Compiler:
     def __init__(
         self, pipelines: Sequence[Any], name: str | None, models: Sequence[type], params: Sequence[str] | Mapping[str, Any]
@@ -35,7 +51,7 @@ class _Compiler:
         self.pipelines = pipelines
         self.name = name
         self.extra_models = models
-        self.declared = dict(params) if isinstance(params, Mapping) else dict.fromkeys(params, Resolver.MISSING)
+        self.declared = _declared(params)
         self.places: list[Place] = []
         self.units: list[Unit] = []
         self.scopes: list[Scope] = []
@@ -56,6 +72,9 @@ class _Compiler:
         models = self._models()
         self._link_order()
         resolver = Resolver(self.units, self.scopes, self.steps, models, self.declared)
+        for scope in self.scopes:
+            if scope.item is not None:
+                self._bind_source(scope, resolver)
         for unit in self.units:
             if unit.step is not None:
                 unit.bindings = resolver.bind_step(unit)
@@ -176,6 +195,15 @@ class _Compiler:
             made.model, made.selection = each.model, each
         elif isinstance(each, Mapping) and len(each) == 1 and isinstance(next(iter(each)), str):
             made.item, made.source = next(iter(each.items()))
+            model = made.source.model if isinstance(made.source, Selection) else made.source
+            if is_model(model):
+                selected = "Model" if model is made.source else "cp.where(Model, …)"
+                raise CompileError(
+                    f"each={{{made.item!r}: …}} runs over items, and {model.__name__} is a model",
+                    {"pipeline": part.where},
+                    f"write each={selected.replace('Model', model.__name__)}: a step gets the record by the name `record`, "
+                    f"or annotated with {model.__name__}.",
+                )
             if not (
                 isinstance(made.source, list | tuple | range | dict | Files | str)
                 or callable(made.source)
@@ -187,9 +215,10 @@ class _Compiler:
                     "the source is a step, a list, or cp.files(…).",
                 )
         else:
+            said = f": {why_no_model(each)}" if isinstance(each, type) else ""
             raise CompileError(
-                f"each={each!r} is neither a model, a selection nor items",
-                {"pipeline": part.where},
+                f"each={each.__name__ if said else brief(each)} is neither a model, a selection nor items{said}",
+                {"pipeline": part.where, **({"class": location(each)} if said else {})},
                 'give a model, cp.where(Model, …) or {"name": source}.',
             )
         self.scopes.append(made)
@@ -216,9 +245,15 @@ class _Compiler:
 
     def _models(self) -> dict[str, type]:
         found: dict[str, type] = {}
-        for candidate in [*self.extra_models, *self._named_models()]:
+        extra: Any = self.extra_models
+        if isinstance(extra, type | str) or not isinstance(extra, Iterable):
+            said = extra.__name__ if isinstance(extra, type) else brief(extra)
+            mend = f"write models=[{said}]." if is_model(extra) else "write models=[Model]."
+            raise CompileError(f"models= takes a list of models, not {said}", {"declared": calling()}, mend)
+        for candidate in [*extra, *self._named_models()]:
             if not is_model(candidate):
-                raise CompileError(f"models= takes models, not {candidate!r}", mend="mark the class with @cp.model.")
+                said = f"models= takes models, and {why_no_model(candidate)}"
+                raise CompileError(said, {"declared": calling()}, "mark the class with @cp.model.")
             other = found.setdefault(candidate.__name__, candidate)
             if other is not candidate:
                 raise CompileError(
@@ -298,13 +333,12 @@ class _Compiler:
         part = place.pipeline
         assert part is not None
         scope = self.scopes[place.inner] if place.inner is not None else None
-        if scope is not None and scope.item is not None:
-            self._bind_source(scope, place, resolver)
         if scope is not None and scope.selection is not None and scope.selection.predicate is not None:
             scope.predicate = resolver.bind_predicate(scope, scope.selection.predicate)
         if part.open is None:
             return
         what = f"open= of pipeline {place.name!r}"
+        check_asked(part.open, what, place.where)
         parameters, _ = parameters_of(part.open, what)
         start = self.units[place.start] if place.start is not None else None
         assert start is not None
@@ -336,19 +370,21 @@ class _Compiler:
         else:
             start.open = opened
 
-    def _bind_source(self, scope: Scope, place: Place, resolver: Resolver) -> None:
+    def _bind_source(self, scope: Scope, resolver: Resolver) -> None:
         source = scope.source
+        where = scope.place.where
         if isinstance(source, str) or callable(source) or hasattr(source, "function"):
             name = source if isinstance(source, str) else step_name(source)
             if name not in self.steps:
                 raise CompileError(
                     f"each={{{scope.item!r}: …}}: no step of this graph is called {name!r}.{nearest(name, self.steps)}",
-                    {"pipeline": place.where},
+                    {"pipeline": where},
                     "name a step of the graph, a list, or cp.files(…).",
                 )
             scope.source = resolver.bind_value(name, scope.parent, scope.item or "")
             if scope.source.kind == "step":
                 self.units[scope.source.unit].source_of = True
+            resolver.check_source(scope)
         elif isinstance(source, dict):
             scope.source = dict(source)
         elif isinstance(source, range | tuple):
@@ -393,18 +429,22 @@ class _Compiler:
                 found = [place for place in found if place.name == name]
             elif not isinstance(part, Pipeline) and len(found) > 1:
                 found = [place for place in found if place.name == step_name(part)]
-            shown = name or getattr(part, "__name__", None) or repr(part)
+            shown = name or getattr(part, "__name__", None) or ""
             hint = ""
+        facts = {"declared": where}
+        if isinstance(part, Pipeline):
+            facts["pipeline"] = part.where
         if not found:
+            said = repr(shown) if shown else "a pipeline" if isinstance(part, Pipeline) else brief(part)
             raise CompileError(
-                f"{what} is to run after {shown!r}, which is not in this graph.{hint}",
-                {"declared": where},
+                f"{what} is to run after {said}, which is not in this graph.{hint}",
+                facts,
                 "name a step or pipeline of the same graph.",
             )
         if len(found) > 1:
             raise CompileError(
                 f"{what} is to run after {shown!r}, of which there are {len(found)}",
-                {"declared": where, **{f"place {n}": place.where or place.name for n, place in enumerate(found, 1)}},
+                {**facts, **{f"place {n}": place.where or place.name for n, place in enumerate(found, 1)}},
                 "pass the pipeline itself, or give it a name of its own.",
             )
         for source in found[0].ends:

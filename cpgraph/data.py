@@ -17,7 +17,8 @@ from cpgraph.annotations import brief
 from cpgraph.contents import as_data
 from cpgraph.digest import Undigestible, digest
 from cpgraph.errors import DataError, nearest
-from cpgraph.models import AUTO, Create, Delete, Update, evolved, is_model, location, model_name, record_misfits, update_misfits
+from cpgraph.models import AUTO, Create, Delete, Update, evolved, is_model, model_name, record_misfits, update_misfits
+from cpgraph.names import location
 from cpgraph.rows import row_reader
 from cpgraph.scalars import Misfit, plain_record, plain_value
 

@@ -42,7 +42,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     >>> nearest("zzz", ["parse"])
     ''
     """
-    close = get_close_matches(name, list(known), n=1)
+    close = get_close_matches(name, [other for other in known if other != name], n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
 
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextvars import Context
+from functools import cache
 from time import perf_counter, time
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, Final, NamedTuple
 
 import attrs
 
-from cpgraph.contents import as_data, content_if_any, files_in, met
+from cpgraph.contents import as_data, content_if_any, files_in, looked_up, met
 from cpgraph.copies import ATOMIC, duplicate, immutable, isolated
 from cpgraph.digest import Undigestible, Unreadable, digest
 from cpgraph.errors import CpgraphError, StorageError
@@ -302,6 +303,22 @@ def _is_change(thing: Any) -> bool:
     return isinstance(thing, Create | Update | Delete)
 
 
+def _is_lost(thing: Any) -> bool:
+    """Tell whether something would change nothing where it is, inside of a value."""
+    return isinstance(thing, Create | Update | Delete | Result)
+
+
+@cache
+def _field_names(kind: Any) -> tuple[str, ...]:
+    """Give the fields of a class whose instances hold what a step gives; a record holds data."""
+    if is_model(kind):
+        return ()
+    if attrs.has(kind):
+        return tuple(field.name for field in attrs.fields(kind))
+    names: Any = getattr(kind, "__dataclass_fields__", None) or getattr(kind, "_fields", ())  # of a dataclass, a named tuple
+    return tuple(names)
+
+
 def _wrong(target: Target, what: str, mend: str, **facts: object) -> CpgraphError:
     return CpgraphError(f"step {target.name!r} returned {what}", {"step": target.where, **facts}, mend)
 
@@ -309,7 +326,7 @@ def _wrong(target: Target, what: str, mend: str, **facts: object) -> CpgraphErro
 def _told_apart(target: Target, value: Any) -> tuple[Any, Sequence[Any], str]:
     """Tell the value from the changes; without a value of its own it is None, to be made of the ids."""
     if type(value) is Result:
-        if _is_change(value.value) or _holds(value.value, _is_change):
+        if _is_lost(value.value) or _holds(value.value, _is_lost):
             raise _wrong(target, "a result whose value is a change", "write cp.result(value, *changes).")
         return _checked(target, value.value), value.changes, "value"
     if _is_change(value):
@@ -325,7 +342,7 @@ def _told_apart(target: Target, value: Any) -> tuple[Any, Sequence[Any], str]:
                 value=type(odd).__name__,
             )
     else:
-        if _holds(value, _is_change):
+        if _holds(value, _is_lost):
             what = f"changes inside of a {type(value).__name__}"
             raise _wrong(target, what, "return a flat list of changes, or cp.result(value, *changes).")
         return _checked(target, value), (), "value"
@@ -339,9 +356,13 @@ def _told_apart(target: Target, value: Any) -> tuple[Any, Sequence[Any], str]:
 
 
 def _holds(value: Any, odd: Callable[[Any], bool], levels: int = 2) -> bool:
-    """Look into plain containers for what would be lost in silence there."""
+    """Look into plain containers, and into the fields of a value, for what would be lost in silence there."""
     if type(value) not in _HOLDERS:
-        return False
+        if levels < 2:  # of the values in a list no field is looked at: there may be many
+            return False
+        kind: Any = type(value)
+        fields = [getattr(value, name, None) for name in _field_names(kind)]
+        return any(odd(field) or _holds(field, odd, 1) for field in fields)
     items = [item for item in (value.values() if type(value) is dict else value) if type(item) not in ATOMIC]
     return any(odd(item) or (levels > 1 and _holds(item, odd, levels - 1)) for item in items)
 
@@ -359,7 +380,7 @@ def _checked(target: Target, value: Any) -> Any:
         raise _wrong(target, unfinished[0], unfinished[1])
     if value is AUTO or _holds(value, _is_auto):
         raise _wrong(target, "an id that is made when the record is committed", AUTO_MEND)
-    return value
+    return looked_up(value)  # what matches now, not the pattern
 
 
 def _packed(target: Target, value: Any) -> Value:

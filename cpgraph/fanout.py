@@ -8,7 +8,7 @@ from cpgraph.contents import as_data, met
 from cpgraph.errors import CpgraphError
 from cpgraph.models import File
 
-__all__ = ["Again", "items_of"]
+__all__ = ["Again", "items_of", "plain_id"]
 
 LONGEST_ID = 64
 
@@ -17,6 +17,15 @@ class Again(str):
     """The id of a further item with an id that is taken: `a~2` is not the item "a~2"."""
 
     __slots__ = ()
+
+
+def plain_id(id: Any) -> Any:
+    """Give an id as a user has it: of a further item, a str like any other.
+
+    >>> type(plain_id(Again("a~2"))), plain_id(3)
+    (<class 'str'>, 3)
+    """
+    return str(id) if type(id) is Again else id
 
 
 def items_of(source: Any, what: str) -> list[tuple[Any, Any, bytes]]:

@@ -12,7 +12,7 @@ from cpgraph.copies import ATOMIC, isolated
 from cpgraph.digest import dict_digest, digest, digest_many, list_digest
 from cpgraph.errors import CpgraphError
 from cpgraph.execute import STREAM, Joined
-from cpgraph.fanout import items_of
+from cpgraph.fanout import items_of, plain_id
 from cpgraph.fingerprint import CodeOfValues
 from cpgraph.instances import Asker, Fan, Instance, World
 from cpgraph.models import Create, Delete, Files, Result, Update, fields_with_code
@@ -263,7 +263,7 @@ class Inputs:
             ids.append(inner.key[-1])
             digests.append(part)
         if binding.as_dict:
-            return Joined(values, ids), dict_digest(list(zip(ids, digests, strict=True)))
+            return Joined(values, [*map(plain_id, ids)]), dict_digest(list(zip(ids, digests, strict=True)))
         return Joined(values), list_digest(digests)
 
     def members(self, fan: Fan, asker: Asker) -> list[Instance]:

@@ -409,7 +409,6 @@ class _Launch:
             ],
             "models": {name: qualified_name(model) for name, model in compiled.models.items()},
             "params": journal.put_blob(dumps(self.given)) if write and self.given else None,
-            "param_texts": {name: str(value) for name, value in self.given.items()},
             "chunks": list(self._chunks(journal, states)) if write else [],
             "source": source,
             "pid": os.getpid(),

@@ -11,18 +11,19 @@ import inspect
 import os
 import sys
 import typing
-from collections.abc import Mapping
-from typing import Any, Final, Literal, TypeVar, dataclass_transform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, Literal, TypeVar, dataclass_transform, overload
 
 import attrs
 
 from cpgraph.annotations import Check, alternatives, brief, checker, describe, may_hold_code
 from cpgraph.errors import CpgraphError, ModelError, nearest
+from cpgraph.names import calling, location
 
 __all__ = ["AUTO", "Change", "Create", "Delete", "File", "Files", "Result", "Update"]
 __all__ += ["auto_id", "check_record", "check_update", "create", "delete", "evolved", "field_types", "fields_with_code", "files"]
-__all__ += ["is_model", "location", "makes_ids", "misfits", "model", "model_name", "record_misfits", "result", "update"]
-__all__ += ["update_misfits", "wrong_id"]
+__all__ += ["is_model", "makes_ids", "misfits", "model", "model_name", "record_misfits", "result", "update"]
+__all__ += ["update_misfits", "why_no_model", "wrong_id"]
 
 M = TypeVar("M")
 
@@ -53,8 +54,12 @@ def auto_id() -> Any:
     return attrs.field(default=AUTO)
 
 
+@overload
+def model(cls: type[M]) -> type[M]: ...
+@overload
+def model() -> Callable[[type[M]], type[M]]: ...
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(attrs.field,))
-def model(cls: type[M]) -> type[M]:
+def model(cls: Any = None) -> Any:
     """Make a class of records: frozen, keyword-only, with an `id`.
 
     >>> @model
@@ -66,6 +71,12 @@ def model(cls: type[M]) -> type[M]:
 
     Raises `ModelError` if there is no field `id`, or if records would share a default that can be altered.
     """
+    if cls is None:  # @model()
+        return model
+    if not isinstance(cls, type):
+        raise ModelError(
+            f"@model makes a model of a class, not of {brief(cls)}", {"declared": calling()}, "mark a class with it."
+        )
     made: Any = attrs.frozen(kw_only=True)(cls)
     field = attrs.fields_dict(made).get("id")
     if field is None:
@@ -89,18 +100,7 @@ def model(cls: type[M]) -> type[M]:
                 {"declared": location(cls)},
                 f"write attrs.field(factory={type(other.default).__name__}), or take a tuple.",
             )
-    found: type[M] = made
-    return found
-
-
-def location(thing: Any) -> str:
-    """Say where a class or function was written, as file:line, as far as that is known."""
-    code = getattr(thing, "__code__", None)
-    if code is not None:
-        return f"{code.co_filename}:{code.co_firstlineno}"
-    module = sys.modules.get(getattr(thing, "__module__", ""), None)
-    name = getattr(thing, "__qualname__", None) or type(thing).__qualname__
-    return f"{getattr(module, '__file__', None) or thing.__module__} ({name})"
+    return made
 
 
 def is_model(thing: object) -> bool:
@@ -108,6 +108,17 @@ def is_model(thing: object) -> bool:
     if not (isinstance(thing, type) and attrs.has(thing) and "id" in attrs.fields_dict(thing)):
         return False
     return thing.__setattr__ is _FROZEN_SETATTR
+
+
+def why_no_model(thing: object) -> str:
+    """Say why something cannot serve as a model."""
+    if not isinstance(thing, type):
+        return f"{brief(thing)} is no class"
+    if not attrs.has(thing):
+        return f"{thing.__name__} is no model"
+    if "id" not in attrs.fields_dict(thing):
+        return f"{thing.__name__} is no model: it has no field 'id'"
+    return f"{thing.__name__} is no model: it is not frozen"
 
 
 @attrs.frozen
@@ -370,6 +381,10 @@ def delete(*target: Any) -> Delete:
 
 def result(value: Any, *changes: Change) -> Result:
     """Give a value and changes from one step."""
+    if isinstance(value, Result):
+        raise CpgraphError(
+            "result() takes a value, and was given another result", mend="write cp.result(value, *changes) with all changes."
+        )
     for change in changes:
         if not isinstance(change, Create | Update | Delete):
             raise CpgraphError(
@@ -406,8 +421,8 @@ class File(os.PathLike[str]):
 
 
 @attrs.frozen
-class Files:
-    """A pattern for files, looked up at each run."""
+class Files(Sequence[File]):
+    """A pattern for files, looked up at each run; as a list it has those that match when it is asked."""
 
     pattern: str
 
@@ -416,6 +431,19 @@ class Files:
         import glob
 
         return [File(path) for path in sorted(glob.glob(self.pattern, recursive=True)) if os.path.isfile(path)]
+
+    def __iter__(self) -> Iterator[File]:
+        return iter(self.expand())
+
+    def __len__(self) -> int:
+        return len(self.expand())
+
+    @overload
+    def __getitem__(self, index: int) -> File: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[File]: ...
+    def __getitem__(self, index: int | slice) -> File | list[File]:
+        return self.expand()[index]
 
 
 def files(pattern: str) -> Files:

@@ -1,4 +1,4 @@
-"""One name for every class and function, however the program was started (rule K1).
+"""One name for every class and function, however the program was started (rule K1); and where they are written.
 
 A script has three names: `__main__` when it is run, its own when it is imported, `__mp_main__` in a worker. Digests, pickles
 and ids use the one it can be imported by, and read it back to whichever is loaded.
@@ -6,13 +6,14 @@ and ids use the one it can be imported by, and read it back to whichever is load
 
 from __future__ import annotations
 
+import inspect
 import sys
-from functools import reduce
+from functools import partial, reduce
 from importlib import import_module
 from pathlib import PurePath
 from typing import Any
 
-__all__ = ["is_redefined", "main_name", "qualified_name", "resolve"]
+__all__ = ["called", "calling", "is_redefined", "location", "main_name", "qualified_name", "resolve"]
 
 
 def main_name() -> str:
@@ -69,3 +70,39 @@ def resolve(module: str, qualname: str) -> Any:
             if sys.modules.get(module, main) is main:  # to import a script by its other name would run it once more
                 raise
     return reduce(getattr, path, sys.modules.get(module) or import_module(module))
+
+
+# Places, for messages
+
+
+def location(thing: Any) -> str:
+    """Say where a class or function was written, as file:line, as far as that is known."""
+    thing = called(thing)
+    code = getattr(thing, "__code__", None)
+    if code is not None:
+        return f"{code.co_filename}:{code.co_firstlineno}"
+    name = getattr(thing, "__qualname__", None) or type(thing).__qualname__
+    module = getattr(thing, "__module__", None) or "builtins"  # methods of builtins name none
+    return f"{getattr(sys.modules.get(module), '__file__', None) or module} ({name})"
+
+
+def called(thing: Any) -> Any:
+    """Give the function that a call ends in: of a partial, of what is wrapped, of an object with `__call__`."""
+    while True:
+        thing = inspect.unwrap(thing)
+        if isinstance(thing, partial):
+            thing = thing.func
+        elif not isinstance(thing, type) and not hasattr(thing, "__code__") and hasattr(type(thing).__call__, "__code__"):
+            thing = type(thing).__call__
+        else:
+            return thing
+
+
+def calling() -> str:
+    """Say where the user's code is from which the library is called, as file:line."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and (
+        frame.f_globals.get("__name__", "").startswith("cpgraph.") or frame.f_code.co_filename.startswith("<attrs ")
+    ):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

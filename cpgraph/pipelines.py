@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import attrs
 
-from cpgraph.errors import CompileError
-from cpgraph.models import is_model
+from cpgraph.annotations import brief
+from cpgraph.errors import CompileError, nearest
+from cpgraph.models import is_model, why_no_model
+from cpgraph.names import calling
 from cpgraph.steps import Alias, as_tuple, check_name
 
 __all__ = ["Group", "Part", "Pipeline", "Selection", "pipeline", "where"]
@@ -56,14 +57,24 @@ def where(model: type, predicate: Callable[..., Any] | None = None, /, **equal: 
 
     The predicate's first parameter is the record asked about; others are resolved like a condition's.
     """
+    where = {"declared": calling()}
     if not is_model(model):
-        raise CompileError(f"where() selects records of a model, not {model!r}", mend="pass a class marked with @model.")
+        said = f"where() selects records of a model, and {why_no_model(model)}"
+        raise CompileError(said, where, "pass a class marked with @model.")
     fields = [field.name for field in attrs.fields(model)]
     for name in equal:
         if name not in fields:
             raise CompileError(
-                f"where(): {model.__name__} has no field {name!r}", {"fields": ", ".join(fields)}, "name one of its fields."
+                f"where(): {model.__name__} has no field {name!r}.{nearest(name, fields)}",
+                {**where, "fields": ", ".join(fields)},
+                "name one of its fields.",
             )
+    if predicate is not None and (isinstance(predicate, type) or not callable(predicate)):
+        raise CompileError(
+            f"where() asks a function for each record, not {brief(predicate)}",
+            where,
+            f"write cp.where({model.__name__}, lambda record: …), or field=value.",
+        )
     return Selection(model, predicate, equal)
 
 
@@ -90,8 +101,7 @@ def pipeline(
     on_error: "isolate" (a failed record stops alone), "skip" (what joins goes on without it) or "stop" (no further
     record is started). max_generations: how long a chain of created records may get.
     """
-    frame = sys._getframe(1)
-    spot = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    spot = calling()
     if name is not None:
         check_name(name, "pipeline", spot)
     if not parts:
@@ -100,8 +110,16 @@ def pipeline(
         raise CompileError(f"on_error={on_error!r} is not known", {"pipeline": spot}, 'say "isolate", "skip" or "stop".')
     numbers: dict[str, Any] = {"concurrency": concurrency, "max_generations": max_generations}
     for option, number in numbers.items():
-        if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 1):
+        if not (number is None and option == "concurrency") and (
+            not isinstance(number, int) or isinstance(number, bool) or number < 1
+        ):
             raise CompileError(f"{option}={number!r} is not a whole number above 0", {"pipeline": spot}, "give 1 or more.")
+    if open is not None and (isinstance(open, type) or not callable(open)):
+        raise CompileError(
+            f"open= takes a function that says yes or no, not {brief(open)}",
+            {"pipeline": spot},
+            "write open=lambda …: …, or leave it out for a pipeline that is always open.",
+        )
     taken = tuple(_part(part, spot) for part in parts)
     return Pipeline(taken, name, each, open, concurrency, as_tuple(after), on_error, max_generations, spot)
 

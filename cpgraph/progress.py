@@ -156,13 +156,20 @@ def origin_of(graph: object, directory: Path | None, dir_given: bool, params: Ma
     if dir_given and directory is not None:
         given += ["--dir", str(directory)]
         arguments.append(f"dir={str(directory)!r}")
-    plain = {name: value for name, value in params.items() if type(value) in (str, int, float, bool)}
-    if plain:
-        given += [part for name, value in plain.items() for part in ("--set", f"{name}={_as_text(value)}")]
+    texts = {name: text for name, value in params.items() if (text := _as_text(value)) is not None}
+    if texts:
+        given += [part for name, text in texts.items() for part in ("--set", f"{name}={text}")]
+        plain = {name: params[name] for name in texts}
         arguments.append(f"params={plain!r}")
     where = None if directory is None else str(directory)
     return Origin(target, names[0] if names else "graph", tuple(given), tuple(arguments), where)
 
 
-def _as_text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _as_text(value: object) -> str | None:
+    """Write a parameter as it is given on the command line; None for what is not given there."""
+    if type(value) not in (str, int, float, bool):
+        return None
+    try:
+        return str(value).lower() if isinstance(value, bool) else str(value)
+    except ValueError:  # an int of more digits than Python writes
+        return None

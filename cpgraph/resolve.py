@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from cpgraph.annotations import assignable, describe
+from cpgraph.annotations import alternatives, assignable, describe, element_types
 from cpgraph.errors import CompileError, nearest
 from cpgraph.events import Stream
-from cpgraph.models import field_types, is_model
-from cpgraph.steps import EMPTY, Parameter, Step, parameters_of
+from cpgraph.models import File, Files, field_types, is_model
+from cpgraph.steps import EMPTY, Parameter, Step, check_asked, parameters_of
 from cpgraph.store import Store
 from cpgraph.structure import Binding, Scope, Unit
 
@@ -95,8 +95,9 @@ class Resolver:
         """Bind what the predicate of a `where` asks for beside the record it is asked about."""
         assert scope.model is not None
         what = f"the predicate of each=cp.where({scope.model.__name__}, …)"
-        parameters, _ = parameters_of(predicate, what)
         where = scope.place.where
+        check_asked(predicate, what, where)
+        parameters, _ = parameters_of(predicate, what)
         if not parameters:
             raise CompileError(
                 f"{what} takes no parameter", {"pipeline": where}, "its first parameter is the record asked about."
@@ -129,6 +130,8 @@ class Resolver:
         name = parameter.name
         own_name = own.step.name if own is not None and own.step is not None else None
         rows = self._rows(parameter, scope, own_name)
+        if all(row.kind == "param" for row, _ in rows):
+            self._refuse_union(parameter, scope, what, where)
         if parameter.optional:
             return self._bind_default(parameter, rows, what, where)
         if len(rows) > 1 and {row.kind for row, _ in rows} == {"field", "step"}:
@@ -188,7 +191,7 @@ class Resolver:
 
     def _bind_default(self, parameter: Parameter, rows: list[tuple[Binding, str]], what: str, where: str) -> Binding:
         name = parameter.name
-        clash = [said for row, said in rows if row.kind not in ("param", "store", "stream")]
+        clash = [said for row, said in rows if row.kind != "param"]
         if clash:
             raise CompileError(
                 f"{what} gives {name!r} a default, and {name!r} is also {clash[0]}",
@@ -200,6 +203,20 @@ class Resolver:
         if self.given.get(name, self.MISSING) is self.MISSING:
             self.declared[name] = parameter.default
         return Binding("param", name, default=parameter.default)
+
+    def _refuse_union(self, parameter: Parameter, scope: int, what: str, where: str) -> None:
+        """Refuse `Store | None`, `Model | None` and the like: what is asked for is always there, or an error."""
+        parts = alternatives(parameter.annotation)
+        around = [self.scopes[index].model for index in self.scopes[scope].chain]
+        kind = next((part for part in parts if part is Store or part is Stream or (is_model(part) and part in around)), None)
+        if len(parts) == 1 or kind is None:
+            return
+        raise CompileError(
+            f"{what} takes {parameter.name!r} as {describe(parameter.annotation)}, which does not say that it is to get the "
+            f"{'record' if is_model(kind) else kind.__name__.lower()}",
+            {"declared": where},
+            f"annotate it with {kind.__name__} alone, without a default: it is always given.",
+        )
 
     def _ask(self, parameter: Parameter) -> None:
         """Note who asks for a run parameter: without a default it has to be given."""
@@ -216,17 +233,54 @@ class Resolver:
             model = self.scopes[self.scopes[scope].chain[binding.level - 1]].model
             assert model is not None
             self.checks.append((what, where, parameter.name, self.fields_of(model)[binding.field], parameter.annotation, True))
+        elif binding.kind == "item" and parameter.annotated:
+            source = self.scopes[self.scopes[scope].chain[binding.level - 1]].source
+            self.checks.append((what, where, parameter.name, self._item_type(source), parameter.annotation, False))
         elif binding.kind in ("step", "joined"):
             self._check_value(binding, parameter, what, where)
 
     def _check_value(self, binding: Binding, parameter: Parameter, what: str, where: str) -> None:
-        returns = self._step(binding.unit).returns
-        if not parameter.annotated:
-            return
-        if binding.kind == "joined":
-            returns = dict if binding.as_dict else list
-        if returns is not EMPTY:
-            self.checks.append((what, where, parameter.name, returns, parameter.annotation, False))
+        if parameter.annotated:
+            self.checks.append((what, where, parameter.name, self._value_type(binding), parameter.annotation, False))
+
+    def _value_type(self, binding: Binding) -> Any:
+        """Give the annotation of a step's value, or of all its values; Any for what is not known."""
+        kind: Any = self._step(binding.unit).returns
+        if kind is EMPTY or _is_change(kind):
+            kind = Any
+        elif kind is Files:  # kept as what it matched
+            kind = list[File]
+        for _ in range(binding.levels):
+            kind = types.GenericAlias(dict, (Any, kind)) if binding.as_dict else types.GenericAlias(list, (kind,))
+        return kind
+
+    def _item_type(self, source: Any) -> Any:
+        """Give the annotation of the items of an `each`; Any for what is not known."""
+        if isinstance(source, Files):
+            return File
+        if not isinstance(source, Binding):
+            return Any
+        found: list[Any] = []
+        for kind in alternatives(self._value_type(source)):
+            held = typing.get_args(kind) if typing.get_origin(kind) is tuple else element_types(kind)
+            if kind is range:
+                found.append(int)
+            elif kind is not type(None):
+                found += [part for part in held if part is not Ellipsis] if not _is_mapping(kind) else held[1:]
+                if not held:
+                    return Any
+        return typing.Union[tuple(found)] if found else Any  # noqa: UP007
+
+    def check_source(self, scope: Scope) -> None:
+        """Refuse an each over the value of a step that cannot have items, as it is annotated."""
+        kind = self._value_type(scope.source)
+        if not any(assignable(kind, holder, filled=True) for holder in (list, tuple, range, dict)):
+            step = self._step(scope.source.unit)
+            raise CompileError(
+                f"each={{{scope.item!r}: …}} cannot run over the value of step {step.name!r}, which is {describe(kind)}",
+                {"pipeline": scope.place.where, step.name: step.where},
+                "have the step return a list, tuple, range or dict of the items.",
+            )
 
     def check_annotations(self) -> None:
         for what, where, name, source, target, is_field in self.checks:
@@ -253,10 +307,11 @@ class Resolver:
             )
         fields = self.fields_of(model)
         if name not in fields or name == "id":
+            writable = [other for other in fields if other != "id"]
             raise CompileError(
                 f"step {step.name!r} sets {name!r}, which is no field of {model.__name__} that can be written."
-                f"{nearest(name, fields)}",
-                {"declared": step.where, "fields": ", ".join(other for other in fields if other != "id")},
+                f"{nearest(name, writable) if name != 'id' else ''}",
+                {"declared": step.where, "fields": ", ".join(writable)},
                 "name a field of the record.",
             )
         if step.returns is not EMPTY:
@@ -283,11 +338,24 @@ class Resolver:
             of = f"field of {' or '.join(each.model.__name__ for each in chain if each.model)}, " if fields else ""
             hint = nearest(name, [*known, *fields])
             mend = "name a field, a step, an item or a declared parameter, or give the parameter a default."
-            if name == "record" or is_model(parameter.annotation):
-                mend = "run the pipeline each= record of that model, or name a step that gives it."
+            if what == f"step {name!r}":
+                hint, mend = " A step cannot ask for its own value.", "name another step, or an item or parameter."
+            model = self._model_of(parameter.annotation)
+            if model is not None:
+                of = f"no each= of {model.__name__} is around it, and no {of}"
+            else:
+                of = f"no {of}"
+            if name == "record" or model is not None:
+                mend = f"run the pipeline each={model.__name__ if model else 'Model'}, or name a step that gives the record."
             raise CompileError(
-                f"{what} asks for {name!r}: no {of}earlier step or parameter is called that.{hint}", {"declared": where}, mend
+                f"{what} asks for {name!r}: {of}earlier step or parameter is called that.{hint}", {"declared": where}, mend
             )
+
+    def _model_of(self, annotation: Any) -> type | None:
+        """Give the model that an annotation, or its text, names."""
+        if isinstance(annotation, str):
+            return self.models.get(annotation)
+        return next((part for part in alternatives(annotation) if is_model(part)), None)
 
     @property
     def required(self) -> frozenset[str]:

@@ -22,6 +22,7 @@ from cpgraph.events import Hint
 from cpgraph.execute import Value
 from cpgraph.explain import why
 from cpgraph.failures import Failure, Failures, rebuilt_error
+from cpgraph.fanout import plain_id
 from cpgraph.journal import Journal, Row, RunRow
 from cpgraph.lines import Change, Entry, Line, StepMeta, differences
 from cpgraph.nodes import node_id
@@ -394,7 +395,7 @@ class Run:
         else:
             model = self.line.scopes[self.line.scopes[step.scope].chain[-1]].model if step is not None else None
         if model is None:
-            return entry.key[-1]
+            return plain_id(entry.key[-1])
         row = self.line.records.table(model).rows.get(entry.key[-1])
         if row is None:
             return None
@@ -505,7 +506,7 @@ class Run:
         for key, index in self._ordered(name):
             entry = self.line.entry(index)
             if entry.ended in ("computed", "cached"):
-                found[key[0] if len(key) == 1 else key] = self._value(entry)
+                found[plain_id(key[0]) if len(key) == 1 else tuple(map(plain_id, key))] = self._value(entry)
         return found
 
     def _ordered(self, name: str) -> list[tuple[tuple[Any, ...], int]]:
@@ -552,7 +553,8 @@ class Run:
         if name not in self.line.by_step:
             raise NoValue(
                 f"no step of {self.graph!r} is called {name!r}.{nearest(name, self.line.by_step)}",
-                mend="name a step of the graph.",
+                {"steps": ", ".join(list(self.line.by_step)[:20])},
+                "name a step of the graph.",
             )
         return name
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from numbers import Integral, Real
 from typing import Any, Final, TypeVar, overload
 
 import attrs
 
-from cpgraph.errors import CompileError
-from cpgraph.models import location
+from cpgraph.annotations import brief, without_notes
+from cpgraph.errors import CompileError, nearest
+from cpgraph.models import is_model
+from cpgraph.names import called, calling, location
 
-__all__ = ["Alias", "Limit", "Options", "Parameter", "Step", "alias", "parameters_of", "read_step", "step"]
+__all__ = ["Alias", "Limit", "Options", "Parameter", "Step", "alias", "check_asked", "parameters_of", "read_step", "step"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,10 +31,22 @@ class Limit:
     per_second: float | None = None
 
     def __attrs_post_init__(self) -> None:
-        if (self.calls is not None and self.calls < 1) or (self.per_second is not None and self.per_second <= 0):
-            raise CompileError(
-                f"Limit({self.calls}, per_second={self.per_second}) lets nothing start", mend="give numbers above 0."
-            )
+        where = {"declared": calling()}
+        if self.calls is None and self.per_second is None:
+            raise CompileError("Limit() limits nothing", where, "say how many: cp.Limit(8), cp.Limit(per_second=2).")
+        if self.calls is not None and not (_is_whole(self.calls) and self.calls > 0):
+            raise CompileError(f"Limit({brief(self.calls)}): calls are a whole number above 0", where, "give 1 or more.")
+        if self.per_second is not None and not (_is_number(self.per_second) and self.per_second > 0):
+            said = f"Limit(per_second={brief(self.per_second)}): calls per second are a number above 0"
+            raise CompileError(said, where, "give a number above 0.")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 @attrs.frozen
@@ -58,26 +73,36 @@ def as_tuple(value: Any) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, list | tuple | set | frozenset) else (value,)
 
 
+def _is_error(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseException)
+
+
+# What the value of an option has to be, beside None where that is its default: a test, and how it is said.
+WANTED: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
+    "version": (lambda value: isinstance(value, str | int) and not isinstance(value, bool), 'text, such as version="2"'),
+    "sets": (lambda value: isinstance(value, str), 'the name of one field, such as sets="total"'),
+    "retries": (lambda value: _is_whole(value) and value >= 0, "a whole number, 0 or more"),
+    "backoff": (lambda value: _is_number(value) and value >= 0, "seconds, 0 or more"),
+    "retry_on": (lambda value: all(map(_is_error, value)), "classes of exceptions, such as retry_on=OSError"),
+    "timeout": (lambda value: _is_number(value) and value > 0, "seconds, above 0"),
+    "limit": (lambda value: isinstance(value, Limit), "a cp.Limit, such as limit=cp.Limit(3)"),
+    "cache": (lambda value: isinstance(value, bool), "True or False"),
+}
+
+
 def _options(given: Mapping[str, Any], where: str) -> Options:
-    given = dict(given)
-    for name in ("after", "retry_on", "track"):
-        if name in given:
-            given[name] = as_tuple(given[name])
-    try:
-        options = Options(**given)
-    except TypeError:
-        known = [field.name for field in attrs.fields(Options)]
-        unknown = sorted(set(given) - set(known))
-        raise CompileError(
-            f"a step has no option {unknown[0]!r}", {"step": where}, f"the options are {', '.join(known)}."
-        ) from None
-    if options.retries < 0 or options.backoff < 0 or (options.timeout is not None and options.timeout <= 0):
-        raise CompileError(
-            "retries and backoff cannot be below 0, a timeout must be above 0",
-            {"step": where},
-            "correct the options of the step.",
-        )
-    return options
+    known = {field.name: field.default for field in attrs.fields(Options)}
+    for name in given:
+        if name not in known:
+            said = f"a step has no option {name!r}.{nearest(name, known)}"
+            raise CompileError(said, {"step": where}, f"the options are {', '.join(known)}.")
+    made: dict[str, Any] = {
+        name: as_tuple(value) if name in ("after", "retry_on", "track") else value for name, value in given.items()
+    }
+    for name, (fits, wanted) in WANTED.items():
+        if name in given and not (made[name] is None is known[name] or fits(made[name])):
+            raise CompileError(f"{name}={brief(given[name])}: {name} is to be {wanted}", {"step": where}, f"correct {name}=.")
+    return Options(**made)
 
 
 @overload
@@ -112,10 +137,19 @@ def step(function: Any = None, /, **options: Any) -> Any:
     track: code that cannot be seen from the source.
     """
 
-    def mark(function: F) -> F:
-        if not callable(function):
-            raise CompileError(f"@step marks functions, not {type(function).__name__}")
-        setattr(function, MARK, _options(options, location(function)))
+    def mark(function: Any) -> Any:
+        if isinstance(function, type) or not callable(function):
+            said = f"the class {function.__name__}" if isinstance(function, type) else brief(function)
+            raise CompileError(f"@step marks functions, not {said}", {"declared": calling()}, "write a function and mark that.")
+        made = _options(options, location(function))
+        try:
+            setattr(function, MARK, made)
+        except (AttributeError, TypeError):  # a builtin, a method of an object, an object with slots
+            raise CompileError(
+                f"@step cannot mark {location(function)}: it takes no attributes",
+                {"declared": calling()},
+                'give its options in an alias: cp.alias(function, "name", …), or write a function that calls it.',
+            ) from None
         return function
 
     return mark if function is None else mark(function)
@@ -140,10 +174,33 @@ def alias(function: Callable[..., Any], name: str, *, inputs: Mapping[str, Any] 
 
     `inputs` says for a parameter which step's value it gets.
     """
+    _check_function(function, name)
     marked: Options | None = getattr(function, MARK, None)
     base = attrs.asdict(marked, recurse=False) if marked else {}
-    named = {parameter: source if isinstance(source, str) else step_name(source) for parameter, source in (inputs or {}).items()}
-    return Alias(function, name, named, _options({**base, **options, "name": name}, location(function)))
+    given = _options({**base, **options, "name": name}, location(function))
+    return Alias(function, name, _inputs(name, {} if inputs is None else inputs), given)
+
+
+def _check_function(function: Any, name: str) -> None:
+    if isinstance(function, Alias):
+        raise CompileError(
+            f"{brief(name)} would be the alias of an alias, {function.name!r}",
+            {"declared": calling(), "function": location(function.function)},
+            "make both aliases of the function itself.",
+        )
+    if not callable(function) or is_model(function):
+        said = f"the model {function.__name__}" if is_model(function) else brief(function)
+        raise CompileError(f"alias() takes a function, not {said}", {"declared": calling()}, 'write cp.alias(function, "name").')
+
+
+def _inputs(name: str, inputs: Any) -> dict[str, str]:
+    facts, mend = {"alias": name, "declared": calling()}, 'give a dict of parameters and steps: inputs={"text": "clean_text"}.'
+    if not isinstance(inputs, Mapping) or not all(isinstance(parameter, str) for parameter in inputs):
+        raise CompileError(f"inputs={brief(inputs)} does not say which parameter gets which step's value", facts, mend)
+    for parameter, source in inputs.items():
+        if not isinstance(source, str | Alias) and not callable(source):
+            raise CompileError(f"inputs={{{parameter!r}: …}} names no step, but {brief(source)}", facts, mend)
+    return {parameter: source if isinstance(source, str) else step_name(source) for parameter, source in inputs.items()}
 
 
 @attrs.frozen
@@ -192,9 +249,10 @@ def parameters_of(function: Callable[..., Any], what: str) -> tuple[tuple[Parame
     found = []
     for parameter in signature.parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            stars = "*" if parameter.kind is parameter.VAR_POSITIONAL else "**"
             raise CompileError(
-                f"{what} takes *{parameter.name}: a step names each of its inputs",
-                {"function": location(inspect.unwrap(function))},
+                f"{what} takes {stars}{parameter.name}: a step names each of its inputs",
+                {"function": location(function)},
                 "write its parameters out.",
             )
         keyword = parameter.kind is parameter.KEYWORD_ONLY
@@ -204,8 +262,8 @@ def parameters_of(function: Callable[..., Any], what: str) -> tuple[tuple[Parame
 
 def _resolved(function: Any, annotation: Any) -> Any:
     if not isinstance(annotation, str):
-        return annotation
-    plain = inspect.unwrap(function)
+        return without_notes(annotation)
+    plain = called(function)
     names: dict[str, Any] = dict(getattr(plain, "__globals__", {}))
     code, cells = getattr(plain, "__code__", None), getattr(plain, "__closure__", None) or ()
     for name, cell in zip(code.co_freevars if code else (), cells, strict=False):
@@ -214,7 +272,7 @@ def _resolved(function: Any, annotation: Any) -> Any:
         except ValueError:
             continue
     try:
-        return eval(annotation, names)
+        return without_notes(eval(annotation, names))
     except Exception:
         return annotation
 
@@ -224,7 +282,9 @@ def step_name(part: Any) -> str:
     if isinstance(part, Alias):
         return part.name
     options: Options | None = getattr(part, MARK, None)
-    return (options.name if options else None) or str(getattr(part, "__name__", type(part).__name__))
+    if options is not None and options.name is not None:
+        return options.name
+    return str(getattr(part, "__name__", type(part).__name__))
 
 
 def read_step(part: Any) -> Step:
@@ -232,27 +292,36 @@ def read_step(part: Any) -> Step:
     function = part.function if isinstance(part, Alias) else part
     options: Options = part.options if isinstance(part, Alias) else getattr(function, MARK, None) or Options()
     name = step_name(part)
-    where = (
-        location(inspect.unwrap(function))
-        if hasattr(function, "__code__") or hasattr(function, "__wrapped__")
-        else repr(function)
-    )
+    where = location(function)
     if name == "<lambda>":
         raise CompileError("a lambda has no name to be called by", {"lambda": where}, 'name it: cp.alias(…, "name").')
     check_name(name, "step", where)
-    plain = inspect.unwrap(function)
+    plain = called(function)
     if inspect.isgeneratorfunction(plain) or inspect.isasyncgenfunction(plain):
         raise CompileError(f"step {name!r} is a generator", {"step": where}, "return a list instead of yielding.")
     parameters, returns = parameters_of(function, f"step {name!r}")
     inputs = part.inputs if isinstance(part, Alias) else {}
-    unknown = sorted(set(inputs) - {parameter.name for parameter in parameters})
+    taken = [parameter.name for parameter in parameters]
+    unknown = sorted(set(inputs) - set(taken))
     if unknown:
         raise CompileError(
-            f"alias {name!r} gives an input to {unknown[0]!r}, which its function does not take",
-            {"function": where, "takes": ", ".join(parameter.name for parameter in parameters) or "nothing"},
+            f"alias {name!r} gives an input to {unknown[0]!r}, which its function does not take.{nearest(unknown[0], taken)}",
+            {"function": where, "takes": ", ".join(taken) or "nothing"},
             "name one of its parameters in inputs=.",
         )
     return Step(name, function, options, inputs, parameters, returns, inspect.iscoroutinefunction(plain), where)
+
+
+def check_asked(function: Callable[..., Any], what: str, where: str) -> None:
+    """Refuse what is asked for a yes or no, and would be a yes whatever it says: its coroutine, its generator."""
+    plain = called(function)
+    for found, said, mend in (
+        (inspect.iscoroutinefunction, "an async function", "write it as a plain function; await in a step before it."),
+        (inspect.isgeneratorfunction, "a generator", "return True or False instead of yielding."),
+        (inspect.isasyncgenfunction, "an async generator", "write it as a plain function; await in a step before it."),
+    ):
+        if found(plain):
+            raise CompileError(f"{what} is {said}, which answers nothing", {"declared": where, "function": location(plain)}, mend)
 
 
 def check_name(name: Any, what: str, where: str) -> None:

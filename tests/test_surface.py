@@ -50,7 +50,7 @@ PUBLIC = {
     "delete": "*target",
     "events": None,
     "files": "pattern",
-    "model": "cls",
+    "model": "cls=",
     "pipeline": "*parts, name=, each=, open=, concurrency=, after=, on_error=, max_generations=",
     "result": "value, *changes",
     "runs": "dir=",
