@@ -145,9 +145,9 @@ class _Compiler:
             todo.extend((child, place, inside) for child in reversed(part.parts))
 
     def _add_step(self, part: Any, parent: Place, scope: int) -> None:
-        if not callable(part) and not hasattr(part, "function"):
+        if isinstance(part, type) or (not callable(part) and not hasattr(part, "function")):
             raise CompileError(
-                f"{part!r} is no part of a graph",
+                f"{brief(part)} is no part of a graph",
                 mend="give Graph(...) pipelines; a part is a step, a pipeline or a list of parts.",
             )
         step = read_step(part)

@@ -353,6 +353,20 @@ def test_v4_files_match_at_each_look(tmp_path: Path) -> None:
     assert [Path(file).relative_to(tmp_path).as_posix() for file in pattern.expand()] == ["a.rst", "b.rst", "deep/c.rst"]
 
 
+def test_model_may_be_called_without_arguments() -> None:
+    @model()
+    class Page:
+        id: int
+
+    assert is_model(Page) and Page(id=1).id == 1
+
+
+def test_what_is_no_class_is_no_model() -> None:
+    for thing in (3, "Order", lambda: 1):
+        with pytest.raises(ModelError, match=r"(?s)@model.*test_models.py:.*Mend:"):
+            model(thing)  # type: ignore[call-overload]
+
+
 def test_every_public_name_is_there() -> None:
     assert all(hasattr(models, name) for name in models.__all__)
 

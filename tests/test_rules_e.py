@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 import cpgraph as cp
@@ -366,6 +367,61 @@ def test_e1_each_wants_a_model_a_selection_or_items() -> None:
         assert "each=" in text and "Mend:" in text and "test_rules_e.py:" in text
 
 
+def test_e1_what_is_no_model_says_why() -> None:
+    def work() -> int:
+        return 1
+
+    @attrs.frozen
+    class NoId:
+        n: int = 0
+
+    @attrs.define
+    class Loose:
+        id: int = 0
+
+    class Bare:
+        id: int = 0
+
+    for cls, why in ((NoId, "no field 'id'"), (Loose, "not frozen"), (Bare, "Bare is no model")):
+        for made in (lambda cls=cls: cp.Graph(cp.pipeline(work, each=cls)), lambda cls=cls: cp.where(cls)):
+            with pytest.raises(cp.CompileError) as caught:
+                made()
+            assert why in str(caught.value) and "test_rules_e.py" in str(caught.value) and "Mend:" in str(caught.value)
+
+
+def test_e1_a_selection_that_cannot_select_is_told_where_it_is_made() -> None:
+    for made, words in (
+        (lambda: cp.where(A, gruop=1), ["'gruop'", "Did you mean 'group'?"]),
+        (lambda: cp.where(A, True), ["True", "lambda"]),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(cp.CompileError) as caught:
+            made()
+        assert all(word in str(caught.value) for word in [*words, "test_rules_e.py:", "Mend:"]), caught.value
+
+
+def test_e1_models_is_a_list() -> None:
+    def work() -> int:
+        return 1
+
+    with pytest.raises(cp.CompileError, match=r"(?s)models=.*test_rules_e.py:.*models=\[A\]"):
+        cp.Graph(work, models=A)  # type: ignore[arg-type]
+    with pytest.raises(cp.CompileError, match=r"'x' .* is no class"):
+        cp.Graph(work, models=["x"])  # type: ignore[list-item]
+
+
+def test_e1_a_predicate_that_is_async_is_refused() -> None:
+    """It would say yes to all."""
+
+    async def small(record: A) -> bool:
+        return record.n < 3
+
+    def work(record: A) -> int:
+        return record.n
+
+    with pytest.raises(cp.CompileError, match=r"(?s)predicate.*async.*test_rules_e.py:.*await in a step before it"):
+        cp.Graph(cp.pipeline(work, each=cp.where(A, small)))
+
+
 # E2
 
 
@@ -705,6 +761,50 @@ def test_e3_files_are_looked_up_at_each_run(executor: str, tmp_path: Path, monke
     assert list(again.values(size)) == ["b.txt", "d.txt"] and again.counts == {"size": {"cached": 1, "computed": 1}}
 
 
+def test_e3_a_model_is_no_source_of_items() -> None:
+    def work(record: Any) -> Any:
+        return record
+
+    for source, mend in ((A, "each=A"), (cp.where(A, n=1), "each=cp.where(A, …)")):
+        with pytest.raises(cp.CompileError) as caught:
+            cp.Graph(cp.pipeline(work, each={"n": source}))
+        assert "A is a model" in str(caught.value) and mend in str(caught.value) and "test_rules_e.py:" in str(caught.value)
+
+
+@both
+def test_e3_the_ids_of_repeated_items_are_plain_text(executor: str) -> None:
+    def work(it: str) -> str:
+        return it
+
+    def ids(work: dict[str, str]) -> list[type]:
+        return [type(id) for id in work]
+
+    run = go(cp.pipeline(cp.pipeline(work, each={"it": ["a", "a"]}), ids), executor=executor)
+    assert [type(id) for id in run.values(work)] == [str, str] and list(run.values(work)) == ["a", "a~2"]
+    assert [type(node.record) for node in run.nodes if node.step == "work"] == [str, str]
+    assert run.value(ids) == [str, str] and run.value(work, "a~2") == "a"
+
+
+@both
+def test_e3_files_that_a_step_gives_are_the_list_of_them(executor: str, tmp_path: Path) -> None:
+    """They are those that matched when it gave them (rule V4)."""
+    for name in ("b.txt", "a.txt"):
+        (tmp_path / name).write_text(name)
+
+    def found():  # type: ignore[no-untyped-def]
+        return cp.files(f"{tmp_path}/*.txt")
+
+    def size(file: cp.File) -> int:
+        return len(Path(file).read_text())
+
+    def names(found: list[cp.File]) -> list[str]:
+        return [Path(file).name for file in found]
+
+    run = go(cp.pipeline(found, [cp.pipeline(size, each={"file": found}), names]), executor=executor)
+    assert run.value(names) == ["a.txt", "b.txt"] and list(run.values(size).values()) == [5, 5]
+    assert run.value(found) == [cp.File(f"{tmp_path}/a.txt"), cp.File(f"{tmp_path}/b.txt")]
+
+
 # E4
 
 
@@ -894,6 +994,11 @@ def test_e5_e6_numbers_are_whole_and_above_0(option: str, wrong: Any) -> None:
     assert repr(wrong) in str(caught.value)
 
 
+def test_e5_there_is_always_an_end_to_a_chain() -> None:
+    with pytest.raises(cp.CompileError, match="max_generations=None"):
+        cp.pipeline(lambda: 1, max_generations=None)  # type: ignore[arg-type]
+
+
 # E6
 
 
@@ -1070,6 +1175,9 @@ def test_e6_per_second_lets_them_all_through() -> None:
         cp.Limit(0)
     with pytest.raises(cp.CpgraphError, match="per_second"):
         cp.Limit(1, per_second=0)
+    for wrong in (("x",), (), (1.5,), (True,), (None, "x"), (1, float("nan"))):
+        with pytest.raises(cp.CompileError, match=r"(?s)Limit\(.*test_rules_e.py:.*Mend:"):
+            cp.Limit(*wrong)  # type: ignore[arg-type]
 
 
 def test_e6_async_steps_run_together_on_one_loop() -> None:
@@ -1104,6 +1212,17 @@ def test_e6_a_step_that_asks_for_the_store_runs_in_this_process_which_plan_says(
 
 
 # E7
+
+
+def test_e7_a_pipeline_of_another_graph_is_named_and_not_shown() -> None:
+    def work() -> int:
+        return 1
+
+    for other, name in ((cp.pipeline(work), "a pipeline"), (cp.pipeline(work, name="theirs"), "'theirs'")):
+        with pytest.raises(cp.CompileError) as caught:
+            cp.Graph(cp.pipeline(cp.alias(work, "mine"), after=other))
+        text = str(caught.value)
+        assert name in text and text.count("test_rules_e.py:") == 2 and "Pipeline(" not in text and " at 0x" not in text
 
 
 @both

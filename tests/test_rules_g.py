@@ -210,6 +210,36 @@ def test_g1_open_of_a_wrong_kind_is_a_compile_error():
         cp.Graph(cp.pipeline(grow, each=Row, open=True))
 
 
+class Asks:
+    async def __call__(self) -> bool:
+        return False
+
+
+async def asks_later() -> bool:
+    return False
+
+
+async def guards_later(store) -> bool:
+    return False
+
+
+def yields_it():
+    yield False
+
+
+@pytest.mark.parametrize("opens", [asks_later, guards_later, yields_it, Asks()], ids=["condition", "guard", "yields", "object"])
+def test_g1_what_answers_later_is_refused(opens):
+    """A coroutine that nobody awaits would count as a yes."""
+    with pytest.raises(cp.CompileError, match=r"(?s)open=.*test_rules_g.py:.*Mend:"):
+        cp.Graph(cp.pipeline(last, open=opens, name="part"))
+
+
+def test_g1_open_takes_a_function():
+    for opens in (True, "yes", Row):
+        with pytest.raises(cp.CompileError, match=r"(?s)open= takes a function.*test_rules_g.py:"):
+            cp.pipeline(last, open=opens)
+
+
 # G2: the base of views
 
 

@@ -2,12 +2,15 @@
 
 import os
 import random
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Optional
+from typing import Annotated, Any, Optional
 
 import pytest
 
 import cpgraph as cp
+from cpgraph.models import Create
 from cpgraph.testing import Log
 
 
@@ -164,6 +167,100 @@ def test_n1_a_parameter_is_fixed_by_a_function_that_calls_the_other() -> None:
     assert go(cp.pipeline(double, each=Line), data=[Line(id=1)]).value(double, 1) == 10
 
 
+def test_n1_what_no_function_is_no_alias_is_made_of() -> None:
+    def work(text: str) -> str:
+        return text
+
+    first = cp.alias(work, "first")
+    for made, words in (
+        (lambda: cp.alias(3, "x"), ["alias()", "3 (int)"]),  # type: ignore[arg-type]
+        (lambda: cp.alias(Line, "x"), ["alias()", "model Line"]),
+        (lambda: cp.alias(first, "second"), ["'second'", "alias of an alias", "'first'"]),  # type: ignore[arg-type]
+        (lambda: cp.alias(work, "x", inputs=3), ["inputs=3", "alias"]),  # type: ignore[arg-type]
+        (lambda: cp.alias(work, "x", inputs={3: "one"}), ["inputs=", "alias"]),  # type: ignore[dict-item]
+        (lambda: cp.alias(work, "x", inputs={"text": 3}), ["'text'", "3 (int)"]),
+    ):
+        with pytest.raises(cp.CompileError) as caught:
+            made()
+        has(str(caught.value), *words, FILE, "Mend:")
+    has(refused(cp.alias(work, "x", inputs={"txet": "one"}), one), "'txet'", "Did you mean 'text'?", FILE)
+
+
+BAD_OPTIONS: dict[str, Any] = {
+    "limit": 3,
+    "retry_on": 3,
+    "retries": "x",
+    "timeout": "x",
+    "backoff": "x",
+    "sets": 3,
+    "cache": "no",
+    "version": ["x"],
+}
+
+
+@pytest.mark.parametrize("option", BAD_OPTIONS)
+def test_n1_options_of_a_wrong_kind_are_told_where_they_are_given(option: str) -> None:
+    """Of a step as of an alias; design 3.3 has the options."""
+
+    def work() -> int:
+        return 1
+
+    given = {option: BAD_OPTIONS[option]}
+    for made in (lambda: cp.step(**given)(work), lambda: cp.alias(work, "x", **given)):
+        with pytest.raises(cp.CompileError) as caught:
+            made()
+        has(str(caught.value), f"{option}=", FILE, "Mend:")
+    with pytest.raises(cp.CompileError, match=r"(?s)sets=\['total'\].*one field"):
+        cp.step(sets=["total"])(work)  # type: ignore[call-overload]
+    with pytest.raises(cp.CompileError, match=r"Did you mean 'retries'\?"):
+        cp.step(retires=3)(work)  # type: ignore[call-overload]
+    assert not hasattr(work, "__cpgraph_step__")
+
+
+def test_n1_what_cannot_be_marked_is_no_step() -> None:
+    for thing, words in (
+        (Line, ["class Line"]),
+        (3, ["3 (int)"]),
+        (len, ["builtins (len)", "cp.alias("]),
+        (Line.__eq__.__get__(Line(id=1)), ["cp.alias("]),
+    ):
+        with pytest.raises(cp.CompileError) as caught:
+            cp.step(thing)  # type: ignore[type-var]
+        has(str(caught.value), "@step", *words, FILE, "Mend:")
+
+
+@both
+def test_n1_callable_objects_partials_and_builtins_serve_and_are_told_by_their_place(executor: str) -> None:
+    class Adder:
+        def __call__(self, one: int) -> int:
+            return one + 1
+
+    run = go(cp.pipeline(one, [cp.alias(Adder(), "add"), cp.alias(partial(plain, n=3), "three")]), executor=executor)
+    assert run.value("add") == 2 and run.value("three") == 3
+
+    class Wrong:
+        def __call__(self, nothing_like_it: int) -> int:
+            return 1
+
+    for step, place in ((Wrong(), FILE), (partial(plain), FILE), (len, "builtins (len)")):
+        text = refused(cp.alias(step, "it"))
+        has(text, place)
+        assert " at 0x" not in text
+
+
+@both
+def test_n1_an_object_with_an_async_call_is_an_async_step(executor: str) -> None:
+    class Fetch:
+        async def __call__(self, one: int) -> int:
+            return one + 1
+
+    def after(fetch: int) -> int:
+        return fetch + 1
+
+    run = go(cp.pipeline(one, cp.alias(Fetch(), "fetch"), after), executor=executor)
+    assert run.value("fetch") == 2 and run.value(after) == 3
+
+
 # N2
 
 BAD_NAMES = ["a/b", "a[1]", "a]", "a,b", 'a"b', "a'b", "", "a\nb", "a\tb", "\x00", "a\u200bb"]
@@ -230,6 +327,13 @@ def test_n2_wrapping_parts_in_one_more_pipeline_keeps_every_result(tmp_path: Pat
     assert run.counts == {"work": {"cached": 2}, "total": {"cached": 1}}
     run = wrapped.resume(dir=tmp_path, executor="inline")
     assert run.ok and run.counts == {"work": {"cached": 2}, "total": {"cached": 1}} and run.value(total) == 3
+
+
+def test_n2_an_empty_name_is_refused_and_not_ignored() -> None:
+    def work() -> int:
+        return 1
+
+    has(refused(cp.step(work, name="")), "step name ''", FILE, "Mend:")  # type: ignore[call-overload]
 
 
 # N3
@@ -473,6 +577,110 @@ def test_n4_star_arguments_are_refused() -> None:
 
     for step in (spread, words):
         has(refused(step), f"'{step.__name__}'", "things", FILE, "Mend:")
+
+
+def test_n4_stars_are_told_as_they_are_written() -> None:
+    def words(**things: Any) -> Any:
+        return things
+
+    has(refused(words), "takes **things")
+
+
+@pytest.mark.parametrize("name", ["store", "stream", "annotated store", "annotated stream"])
+def test_n4_the_store_and_the_stream_have_no_default(name: str) -> None:
+    """Such a parameter would be a run parameter, and get None in silence."""
+
+    def store(store=None) -> Any: ...  # type: ignore[no-untyped-def]
+
+    def stream(stream=None) -> Any: ...  # type: ignore[no-untyped-def]
+
+    def db(db: cp.Store = None) -> Any: ...  # type: ignore[assignment]
+
+    def out(out: cp.Stream = None) -> Any: ...  # type: ignore[assignment]
+
+    step = {"store": store, "stream": stream, "annotated store": db, "annotated stream": out}[name]
+    has(refused(cp.alias(step, "work")), "'work'", "default", f"the {name.split()[-1]}", FILE, "Mend:")
+    has(refused(cp.pipeline(one, open=step)), "open=", "default", FILE)
+
+
+@both
+def test_n4_a_store_annotated_otherwise_may_have_a_default(executor: str) -> None:
+    def work(store: str = "x", stream: int = 1) -> Any:
+        return store, stream
+
+    assert go(work, executor=executor, params={"stream": 2}).value(work) == ("x", 2)
+
+
+@both
+def test_n4_annotated_is_seen_through(executor: str) -> None:
+    """For the record, the store, the stream, the dict of a join, and where annotations are compared."""
+
+    def work(r: Annotated[Line, "the line"], s: Annotated[cp.Store, 1], out: Annotated[cp.Stream, 1]) -> Annotated[int, "id"]:
+        out.push("seen")
+        return r.id + s.count(Line)
+
+    def joined(work: Annotated[dict[int, int], "by id"]) -> Any:
+        return work
+
+    run = go(cp.pipeline(cp.pipeline(work, each=Line), joined), data=[Line(id=4)], executor=executor)
+    assert run.value(joined) == {4: 5}
+
+    def wrong(work: Annotated[str, "no"]) -> Any:
+        return work
+
+    def amounts(amount: Annotated[str, "no"]) -> Any:
+        return amount
+
+    has(refused(cp.pipeline(work, wrong, each=Line)), "'wrong'", "'work'", "str", "int")
+    has(refused(cp.pipeline(amounts, each=Line)), "'amounts'", "str", "int")
+
+
+def test_n4_or_none_does_not_ask_for_the_record_or_the_store() -> None:
+    def record(r: Line | None) -> Any: ...
+
+    def optional(r: Optional[Line] = None) -> Any: ...  # noqa: UP045
+
+    def store(s: cp.Store | None) -> Any: ...
+
+    def default(s: cp.Store | None = None) -> Any: ...
+
+    for step, name in ((record, "Line"), (optional, "Line"), (store, "Store"), (default, "Store")):
+        has(refused(cp.pipeline(step, each=Line)), f"'{step.__name__}'", f"{name} or None", f"with {name} alone", FILE)
+
+
+@both
+def test_n4_or_none_serves_where_the_name_says_what_it_is(executor: str) -> None:
+    def found(store: cp.Store) -> Line | None:
+        return store.get(Line, 4)
+
+    def use(found: Line | None) -> Any:
+        return found and found.amount
+
+    assert go(cp.pipeline(found, use), data=[Line(id=4)], executor=executor).value(use) == 5
+
+
+def test_n4_a_model_that_is_not_around_is_named() -> None:
+    def work(r: Line) -> Any: ...
+
+    def quoted(r: "Line") -> Any: ...
+
+    for step in (work, quoted):
+        has(refused(cp.pipeline(step, each=Plain), models=[Line]), "'r'", "no each= of Line", "each=Line", FILE)
+
+
+def test_n4_the_name_that_is_refused_is_not_offered() -> None:
+    def f(f: int) -> int:
+        return f
+
+    text = refused(f)
+    assert "Did you mean" not in text and "its own value" in text
+
+    @cp.step(sets="id")
+    def g(amount: int) -> int:
+        return amount
+
+    text = refused(cp.pipeline(g, each=Line))
+    assert "Did you mean" not in text and has(text, "'id'", "fields")
 
 
 # N5
@@ -757,6 +965,30 @@ def test_n7_a_parameter_counts_only_for_those_who_ask(tmp_path: Path) -> None:
     assert log.computed == [], "the default, given: the same input"
 
 
+def test_n7_what_declares_no_names_is_told() -> None:
+    def work(key: int) -> int:
+        return key
+
+    for params, words in (
+        (3, ["params=3"]),
+        ("key", ["'key'", "params=['key']"]),
+        ([3], ["names", "3 (int)"]),
+        ({3: 4}, ["names", "3 (int)"]),
+    ):
+        has(refused(work, params=params), *words, FILE, "Mend:")
+
+
+def test_n7_a_number_too_long_to_print_is_a_parameter_like_any_other(tmp_path: Path) -> None:
+    def last(n: int) -> int:
+        return n % 10
+
+    graph = cp.Graph(last, params=["n"])
+    for number, how in ((10**5000 + 3, "computed"), (10**5000 + 3, "cached"), (10**5000 + 4, "computed")):
+        run = graph.run(dir=tmp_path, params={"n": number}, executor="inline")
+        assert run.value(last) == number % 10 and run.counts["last"] == {how: 1}
+    assert graph.resume(dir=tmp_path, executor="inline").value(last) == 4
+
+
 # N8
 
 
@@ -838,6 +1070,112 @@ def test_n8_fields_joins_and_sets_are_checked_as_well() -> None:
     has(refused(cp.pipeline(field, each=Order)), "'field'", "'amount'", "int", "str")
     has(refused(cp.pipeline(cp.pipeline(single, each=Plain), join)), "'join'", "'single'", "int", "list")
     has(refused(cp.pipeline(sets, each=Order)), "'sets'", "'total'", "str", "float")
+
+
+def test_n8_joins_are_checked_by_what_is_in_them() -> None:
+    """Lists and dicts, nested for nested levels; of a dict's keys nothing is known."""
+
+    def a(n: int) -> int:
+        return n
+
+    def inner(a: int) -> float:
+        return a
+
+    def nobody_knows(a: int):  # type: ignore[no-untyped-def]
+        return a
+
+    def changes(n: int) -> list[Create]:
+        return []
+
+    def ask(kind: Any, step: Any = a) -> Any:
+        def use(x: Any) -> Any:
+            return x
+
+        use.__annotations__["x"] = kind
+        return cp.alias(use, "use", inputs={"x": step})
+
+    one_level = cp.pipeline(a, [nobody_knows, changes], each=Plain)
+    for kind in (list[str], dict[str, str], dict[int, list[int]], Annotated[list[str], 1], list[list[int]], Mapping[str, bytes]):
+        has(refused(cp.pipeline(one_level, ask(kind))), "'use'", "'x'", "int", FILE, "Mend:")
+    for kind in (
+        list,
+        list[int],
+        list[float],
+        dict[Any, int],
+        dict[int, int],
+        Sequence[int],
+        list[Any],
+        Iterable[int | str],
+        "X",
+    ):
+        assert cp.Graph(cp.pipeline(one_level, ask(kind)))
+    for step in (nobody_knows, changes):
+        for kind in (list[str], dict[int, str], list):
+            assert cp.Graph(cp.pipeline(one_level, ask(kind, step)))
+
+    two_levels = cp.pipeline(cp.pipeline(a, inner, each=Line), each=Order)
+    for kind in (list[float], list[list[str]], dict[int, float], dict[int, dict[int, str]], dict[int, list[float]]):
+        has(refused(cp.pipeline(two_levels, ask(kind, inner)), params=["n"]), "'use'", "'x'", "float")
+    for kind in (list[list[float]], list[list[Any]], dict[int, dict[int, float]], dict[str, Any], list):
+        assert cp.Graph(cp.pipeline(two_levels, ask(kind, inner)), params=["n"])
+
+
+ITEMS: list[tuple[Any, Any, bool]] = [
+    (list[int], str, False),
+    (list[int], int, True),
+    (list[int], float, True),
+    (tuple[int, ...], str, False),
+    (tuple[int, str], str, True),
+    (tuple[int, str], bytes, False),
+    (range, str, False),
+    (range, int, True),
+    (dict[str, int], str, False),
+    (dict[str, int], int, True),
+    (list[int] | None, str, False),
+    (list[int] | list[str], str, True),
+    (Sequence[int], str, False),
+    (Iterable[int], int, True),
+    (list, str, True),
+    (Any, str, True),
+    (int, int, False),
+    (str, str, False),
+    (set[int], int, False),
+    (None, int, False),
+    (int | list[int], int, True),
+    (object, int, True),
+    ("Unseen", int, True),
+]
+
+
+@pytest.mark.parametrize(("source", "item", "fits"), ITEMS)
+def test_n8_items_and_what_gives_them_are_checked(source: Any, item: Any, fits: bool) -> None:
+    def src() -> Any:
+        return []
+
+    def it(n: Any) -> Any:
+        return n
+
+    src.__annotations__["return"], it.__annotations__["n"] = source, item
+    part = cp.pipeline(src, cp.pipeline(it, each={"n": src}))
+    if fits:
+        assert cp.Graph(part)
+    else:
+        has(refused(part), "n", FILE, "Mend:")
+
+
+def test_n8_files_and_joined_values_are_items_too() -> None:
+    def text(f: str) -> Any:
+        return f
+
+    def path(f: cp.File) -> Any:
+        return f
+
+    def number(n: int) -> int:
+        return n
+
+    has(refused(cp.pipeline(text, each={"f": cp.files("*")})), "'f'", "str", "File")
+    assert cp.Graph(cp.pipeline(path, each={"f": cp.files("*")}))
+    has(refused(cp.pipeline(cp.pipeline(number, each=Plain), cp.pipeline(text, each={"f": number}))), "'f'", "str", "int")
 
 
 # N9

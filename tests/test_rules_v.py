@@ -7,8 +7,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict  # noqa: UP035
+from typing import Any, Dict, NamedTuple  # noqa: UP035
 
 import attrs
 import pytest
@@ -129,6 +130,21 @@ def test_v1_nothing_is_visible_before_the_step_has_succeeded(executor: str) -> N
     assert ended(run) == {"work[1]": "computed", "ask[1]": "computed", "work[2]": "failed", "ask[2]": "blocked"}
 
 
+@attrs.define
+class Given:
+    one: Any
+    other: Any
+
+
+@dataclass
+class Plain:
+    things: list[Any]
+
+
+class Named(NamedTuple):
+    thing: Any
+
+
 WRONG: dict[str, tuple[Any, list[str]]] = {
     "changes and values": (lambda: [cp.update(n=1), 5], ["mixes", "int", "cp.result(value, *changes)"]),
     "values and changes": (lambda: [5, cp.update(n=1)], ["mixes", "int"]),
@@ -138,6 +154,14 @@ WRONG: dict[str, tuple[Any, list[str]]] = {
     "changes in a dict": (lambda: {"a": cp.update(n=1)}, ["dict", "cp.result"]),
     "changes in lists in a list": (lambda: [[cp.update(n=1)]], ["list"]),
     "a result whose value is a change": (lambda: cp.result(cp.update(n=1)), ["change", "cp.result(value, *changes)"]),
+    "a result in a result": (lambda: cp.result(cp.result(1, cp.update(n=1))), ["result()", "another result"]),
+    "results in a list": (lambda: [cp.result(1, cp.update(n=1))], ["list", "cp.result(value, *changes)"]),
+    "results and changes": (lambda: [cp.result(1), cp.update(n=1)], ["mixes", "Result"]),
+    "a result in a dict of a result": (lambda: cp.result({"a": cp.result(1, cp.update(n=1))}), ["change"]),
+    "changes in an attrs value": (lambda: Given(1, cp.update(n=1)), ["Given", "cp.result(value, *changes)"]),
+    "changes in a list of a dataclass": (lambda: Plain([cp.update(n=1)]), ["Plain", "cp.result(value, *changes)"]),
+    "changes in a named tuple": (lambda: Named(cp.update(n=1)), ["Named", "cp.result(value, *changes)"]),
+    "changes in the value of a result": (lambda: cp.result(Given(cp.update(n=1), 2)), ["change"]),
     "a generator": (lambda: (n for n in range(3)), ["generator", "list"]),
     "a result whose value is a generator": (lambda: cp.result(n for n in range(3)), ["generator", "list"]),
     "what is no change after the value": (lambda: cp.result(1, 2), ["result()", "int"]),  # type: ignore[arg-type]
@@ -633,6 +657,15 @@ def test_v4_files_are_sorted_and_looked_up_at_each_run(folder: Path) -> None:
     written("0.rst", "0")
     assert graph.run(dir="kept").value(names) == ["0.rst", "a.rst", "b.rst"]
     assert graph.run(dir="kept", params={"found": cp.files("**/*.rst")}).value(names) == ["0.rst", "a.rst", "b.rst", "deep/d.rst"]
+
+
+def test_v4_files_are_a_list_that_is_looked_up_when_it_is_asked(folder: Path) -> None:
+    found = cp.files("*.rst")
+    assert list(found) == [] and len(found) == 0
+    written("b.rst", "b")
+    written("a.rst", "a")
+    assert [file.path for file in found] == ["a.rst", "b.rst"] and len(found) == 2
+    assert found[0] == cp.File("a.rst") and found[-1:] == [cp.File("b.rst")] and cp.File("b.rst") in found
 
 
 @both
