@@ -124,7 +124,7 @@ class Resolver:
         return Binding("joined", parameter, unit=unit, levels=levels, as_dict=_is_mapping(annotation))
 
     def is_guard(self, parameters: Iterable[Parameter]) -> bool:
-        return any(_asks_store(parameter) for parameter in parameters)
+        return any(_asks(Store, "store", parameter) for parameter in parameters)
 
     def _bind_one(self, parameter: Parameter, scope: int, what: str, where: str, own: Unit | None) -> Binding:
         name = parameter.name
@@ -154,9 +154,9 @@ class Resolver:
         name, annotation = parameter.name, parameter.annotation
         chain = [self.scopes[index] for index in self.scopes[scope].chain]
         rows: list[tuple[Binding, str]] = []
-        if _asks_store(parameter):
+        if _asks(Store, "store", parameter):
             rows.append((Binding("store", name), "the store"))
-        elif annotation is Stream or annotation in ("Stream", "cp.Stream") or (name == "stream" and not parameter.annotated):
+        elif _asks(Stream, "stream", parameter):
             rows.append((Binding("stream", name), "the stream"))
         else:
             for each in reversed(chain):
@@ -193,11 +193,13 @@ class Resolver:
         name = parameter.name
         clash = [said for row, said in rows if row.kind != "param"]
         if clash:
+            ways = "rename it, or say what it gets with cp.alias(…, inputs={…})."
+            if rows[0][0].kind in ("store", "stream"):
+                ways = f"or annotate it as what it is meant to be: {name}: str = …."
             raise CompileError(
                 f"{what} gives {name!r} a default, and {name!r} is also {clash[0]}",
                 {"declared": where},
-                "a parameter with a default is a run parameter and nothing else: take the default away, rename it, "
-                "or say what it gets with cp.alias(…, inputs={…}).",
+                f"a parameter with a default is a run parameter and nothing else: take the default away, {ways}",
             )
         self._ask(parameter)
         if self.given.get(name, self.MISSING) is self.MISSING:
@@ -206,13 +208,17 @@ class Resolver:
 
     def _refuse_union(self, parameter: Parameter, scope: int, what: str, where: str) -> None:
         """Refuse `Store | None`, `Model | None` and the like: what is asked for is always there, or an error."""
-        parts = alternatives(parameter.annotation)
+        annotation, known = parameter.annotation, {**self.models, **NAMED}
+        if isinstance(annotation, str):
+            parts = tuple(known.get(part.strip(), Any) for part in annotation.split("|"))
+        else:
+            parts = alternatives(annotation)
         around = [self.scopes[index].model for index in self.scopes[scope].chain]
         kind = next((part for part in parts if part is Store or part is Stream or (is_model(part) and part in around)), None)
         if len(parts) == 1 or kind is None:
             return
         raise CompileError(
-            f"{what} takes {parameter.name!r} as {describe(parameter.annotation)}, which does not say that it is to get the "
+            f"{what} takes {parameter.name!r} as {describe(annotation)}, which does not say that it is to get the "
             f"{'record' if is_model(kind) else kind.__name__.lower()}",
             {"declared": where},
             f"annotate it with {kind.__name__} alone, without a default: it is always given.",
@@ -373,9 +379,16 @@ class Resolver:
             )
 
 
-def _asks_store(parameter: Parameter) -> bool:
+# What is always there, by its name in an annotation that is text
+NAMED: Final[Mapping[str, type]] = {"Store": Store, "cp.Store": Store, "Stream": Stream, "cp.Stream": Stream}
+
+
+def _asks(kind: type, name: str, parameter: Parameter) -> bool:
+    """Tell whether a parameter asks for the store, or the stream: by its annotation, or by name without one."""
     annotation = parameter.annotation
-    return annotation is Store or annotation in ("Store", "cp.Store") or (parameter.name == "store" and not parameter.annotated)
+    if isinstance(annotation, str):
+        annotation = NAMED.get(annotation)
+    return annotation is kind or (parameter.name == name and not parameter.annotated)
 
 
 def _is_mapping(annotation: Any) -> bool:

@@ -35,10 +35,11 @@ class Limit:
         if self.calls is None and self.per_second is None:
             raise CompileError("Limit() limits nothing", where, "say how many: cp.Limit(8), cp.Limit(per_second=2).")
         if self.calls is not None and not (_is_whole(self.calls) and self.calls > 0):
-            raise CompileError(f"Limit({brief(self.calls)}): calls are a whole number above 0", where, "give 1 or more.")
+            said = f"Limit(…) takes a whole number of calls above 0, not {brief(self.calls)}"
+            raise CompileError(said, where, "give 1 or more.")
         if self.per_second is not None and not (_is_number(self.per_second) and self.per_second > 0):
-            said = f"Limit(per_second={brief(self.per_second)}): calls per second are a number above 0"
-            raise CompileError(said, where, "give a number above 0.")
+            said = f"Limit(per_second=…) takes a number above 0, not {brief(self.per_second)}"
+            raise CompileError(said, where, "give how many calls may begin in a second.")
 
 
 def _is_whole(value: Any) -> bool:
@@ -101,7 +102,7 @@ def _options(given: Mapping[str, Any], where: str) -> Options:
     }
     for name, (fits, wanted) in WANTED.items():
         if name in given and not (made[name] is None is known[name] or fits(made[name])):
-            raise CompileError(f"{name}={brief(given[name])}: {name} is to be {wanted}", {"step": where}, f"correct {name}=.")
+            raise CompileError(f"a step cannot have {name}={brief(given[name])}", {"step": where}, f"give {wanted}.")
     return Options(**made)
 
 
@@ -244,7 +245,7 @@ def parameters_of(function: Callable[..., Any], what: str) -> tuple[tuple[Parame
         signature = inspect.signature(function)
     except (TypeError, ValueError) as error:
         raise CompileError(
-            f"the signature of {what} cannot be read", {"function": repr(function)}, "wrap it in a function of your own."
+            f"the signature of {what} cannot be read", {"function": location(function)}, "wrap it in a function of your own."
         ) from error
     found = []
     for parameter in signature.parameters.values():

@@ -209,7 +209,7 @@ def test_n1_options_of_a_wrong_kind_are_told_where_they_are_given(option: str) -
     for made in (lambda: cp.step(**given)(work), lambda: cp.alias(work, "x", **given)):
         with pytest.raises(cp.CompileError) as caught:
             made()
-        has(str(caught.value), f"{option}=", FILE, "Mend:")
+        has(str(caught.value), f"{option}=", FILE, "Mend: give")
     with pytest.raises(cp.CompileError, match=r"(?s)sets=\['total'\].*one field"):
         cp.step(sets=["total"])(work)  # type: ignore[call-overload]
     with pytest.raises(cp.CompileError, match=r"Did you mean 'retries'\?"):
@@ -646,6 +646,14 @@ def test_n4_or_none_does_not_ask_for_the_record_or_the_store() -> None:
 
     for step, name in ((record, "Line"), (optional, "Line"), (store, "Store"), (default, "Store")):
         has(refused(cp.pipeline(step, each=Line)), f"'{step.__name__}'", f"{name} or None", f"with {name} alone", FILE)
+
+    def text(r: "Unseen | None") -> Any: ...
+
+    @cp.model
+    class Unseen:
+        id: int
+
+    has(refused(cp.pipeline(text, each=Unseen)), "'text'", "Unseen | None", "with Unseen alone", FILE)
 
 
 @both
