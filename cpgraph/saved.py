@@ -1,8 +1,8 @@
 """Reading saved versions back: what stands of what had been done, and what is to run again (rule R7; see `saves` for the format).
 
-A record edited by hand begins as it was edited, and nothing that was done for it is kept. If it was created in the run, whoever
-creates it creates it as it was edited. One that was taken out is gone with what was done for it; what its nodes had created
-stands, and begins as it was created. All else begins and is kept as it was.
+A record edited by hand begins as the run began with it, with what was edited, and nothing that was done for it is kept. If
+it was created in the run, whoever creates it creates it so. One that was taken out is gone with what was done for it; what
+its nodes had created stands, and begins as it was created. All else begins and is kept as it was.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from cpgraph import data
 from cpgraph.contents import as_data, met
 from cpgraph.digest import digest
 from cpgraph.errors import CpgraphError, DataError
-from cpgraph.models import File, Files, field_types
+from cpgraph.models import File, Files, evolved, field_types
 from cpgraph.pickles import dumps
 from cpgraph.records import State
 from cpgraph.results import ADOPTED, Head, Taken
 from cpgraph.rows import convert, field_readers, row_reader
-from cpgraph.saves import FORMAT
+from cpgraph.saves import FORMAT, field_digest
 from cpgraph.scalars import Misfit
 from cpgraph.steps import EMPTY
 from cpgraph.structure import Compiled
@@ -72,6 +72,7 @@ class _Reading:
         self.touched = loaded.edited | loaded.removed
         self.each = {name: step.get("each", []) for name, step in progress["steps"].items()}
         self.again = 0
+        self.rewritten: set[tuple[tuple[str, Any], str]] = set()  # fields edited by hand that steps had written
 
     def saved(self) -> Saved:
         if self.each and not self.each.keys() & self.compiled.steps.keys():
@@ -120,6 +121,11 @@ class _Reading:
                 shown = [f"{model} {id!r}" for model, id in sorted(keys, key=str)]
                 more = f" and {len(shown) - 5:,} more" if len(shown) > 5 else ""
                 yield kind, f"{', '.join(shown[:5])}{more}: {said}", ""
+        if self.rewritten:
+            fields = [f"{name} of {model} {id!r}" for (model, id), name in sorted(self.rewritten, key=str)]
+            more = f" and {len(fields) - 5:,} more" if len(fields) > 5 else ""
+            said = f"{', '.join(fields[:5])}{more}: edited by hand, and written by steps, which write it again when they run"
+            yield "edited-written", said, "edit what the steps work from; or take `progress:` out, and run the file as data."
 
     # Records
 
@@ -130,6 +136,8 @@ class _Reading:
         base: dict[tuple[str, Any], Any] = {}
         for name, of in origin.items():
             base.update(((name, record.id), record) for record in map(self.reader(name), of.get("changed", ())))
+        written = {(name, id): fields for name, of in origin.items() for id, fields in of.get("written", ())}
+        made = self.creations()
         orphans = self.orphans(created)
         edited: dict[tuple[str, Any], Mapping[str, Any] | None] = {}
         tables: dict[str, list[Any]] = {name: [] for name in self.compiled.models}
@@ -139,11 +147,12 @@ class _Reading:
             there.add(key)
             if key in created and key not in orphans:
                 if key in self.loaded.edited:
+                    record = self.as_edited(record, made.get(key), written.get(key, {}))
                     edited[key] = {field.name: getattr(record, field.name) for field in attrs.fields(type(record)) if field.init}
                 if key in base:
                     tables[name].append(base[key])
             elif key in self.loaded.edited:
-                tables[name].append(record)
+                tables[name].append(self.as_edited(record, base.get(key), written.get(key, {})))
             else:
                 tables[name].append(orphans.get(key) or base.get(key) or record)
         edited.update(dict.fromkeys(self.loaded.removed & created))
@@ -153,6 +162,25 @@ class _Reading:
                 if (name, record.id) not in there:
                     tables[name].insert(place, record)
         return [State(record) for records in tables.values() for record in records], edited
+
+    def as_edited(self, record: Any, before: Any, written: Mapping[str, str]) -> Any:
+        """Give a record as it was before steps wrote to it, but for what was edited by hand."""
+        if before is None:
+            return record
+        by_steps = [name for name, known in written.items() if field_digest(record, name) == known]
+        key = type(record).__name__, record.id
+        self.rewritten.update((key, name) for name in written if name not in by_steps)
+        return evolved(record, {name: getattr(before, name) for name in by_steps})
+
+    def creations(self) -> dict[tuple[str, Any], Any]:
+        """Give the records that were created and then edited by hand, as they were created."""
+        nodes = [node for made in self.progress["done"] for node in made["nodes"]]
+        created = [(model, id, fields) for node in nodes for model, id, fields in _creations(node)]
+        return {
+            (model, id): self.reader(model)(fields)
+            for model, id, fields in created
+            if (model, id) in self.loaded.edited and fields is not None and model in self.compiled.models
+        }
 
     def reader(self, name: str) -> Callable[[Mapping[str, Any]], Any]:
         read = row_reader(self.compiled.models[name])

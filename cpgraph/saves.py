@@ -3,7 +3,8 @@
 A resume begins at the records the run began with, and makes what was done again out of its results, as from a journal. So
 `progress` has, beside the results, whatever of the records at the beginning cannot be seen in those of the version:
 
-    origin     records that were other when the run began (`changed`), that it deleted, and the ids of those it created
+    origin     records that were other when the run began (`changed`), that it deleted, and the ids of those it created; of the
+               fields that steps have written since then a digest each, so that a person's edits can be told from that (`written`)
     steps      the steps of the graph, their fingerprints, and the models each of them runs over
     done       results, by who made them: the parts of their inputs, what they read and changed, and the value
 
@@ -36,7 +37,7 @@ from cpgraph.scalars import Misfit, plain_record, plain_value
 from cpgraph.store import Store
 from cpgraph.views import View
 
-__all__ = ["FORMAT", "save_version"]
+__all__ = ["FORMAT", "field_digest", "save_version"]
 
 FORMAT: Final = 1
 DEEPEST: Final = 100  # levels of a value; what nests deeper is made again
@@ -114,6 +115,24 @@ def save_version(version: _Version, path: str | os.PathLike[str]) -> None:
     _Saving(version, os.fspath(path)).save()
 
 
+def _differing(before: State | None, after: State) -> dict[str, str]:
+    """Give a digest of each field that is another than before."""
+    if before is None:
+        return {}
+    cls: Any = type(after.record)
+    names = [field.name for field in attrs.fields(cls) if field.init]
+    digests = [(name, *(field_digest(state.record, name) for state in (before, after))) for name in names]
+    return {name: now for name, then, now in digests if now != then}
+
+
+def field_digest(record: Any, name: str) -> str:
+    """Give a digest of a field's value; of one that has none, such as a file that is gone, it is empty."""
+    try:
+        return as_data(getattr(record, name)).hex()[:16]
+    except CpgraphError:
+        return ""
+
+
 class _Saving:
     def __init__(self, version: _Version, path: str) -> None:
         self.version = version
@@ -161,18 +180,23 @@ class _Saving:
         changed: list[Any] = []
         deleted: list[Any] = []
         created: list[Any] = []
+        written: list[Any] = []
         place = 0
         for row in table.rows.values():
-            state = view.state(row)
+            state, before = view.state(row), row.base
             if row.base is not None:
                 if state is None:
                     deleted.append([place, self.row(row.base)])
                 elif state is not row.base and as_data(state.record) != as_data(row.base.record):
                     changed.append(self.row(row.base))
                 place += 1
-            if state is not None and any(write.kind == "create" and view.sees(write) for write in row.writes):
+            creates = [write for write in row.writes if write.kind == "create" and view.sees(write)]
+            if state is not None and creates:
                 created.append(row.id)
-        found = {"changed": changed, "deleted": deleted, "created": created}
+                before = creates[0].state
+            if state is not None and state is not before and (fields := _differing(before, state)):
+                written.append([row.id, fields])
+        found = {"changed": changed, "deleted": deleted, "created": created, "written": written}
         return {name: rows for name, rows in found.items() if rows}
 
     def row(self, state: State) -> dict[str, Any]:

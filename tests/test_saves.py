@@ -120,6 +120,34 @@ def test_r7_resuming_the_file_is_resuming_the_version(path: str) -> None:
     assert RAN == []
 
 
+def test_r7_an_edited_record_begins_as_the_run_began_with_it_but_for_the_edit() -> None:
+    """What steps have written is no edit: they write it once, not twice. An edit of what they write is told as in vain."""
+
+    def double(record: Order) -> Any:
+        return cp.update(seen=record.seen * 2)
+
+    def make(id: int) -> Any:
+        return cp.create(Order(id=id + 10, amount="made", seen=3)) if id == 1 else None
+
+    @cp.step(sets="total")
+    def length(amount: str) -> float:
+        return float(len(amount))
+
+    graph = cp.Graph(cp.pipeline(double, length, make, each=Order), name="edits")
+    run = graph.run([Order(id=1, amount="a", seen=5), Order(id=2, amount="b", seen=7)], dir="kept")
+    assert [row["seen"] for row in run.data["Order"]] == [10, 14, 6]
+    path = Path("v.yml")
+    run.history[-1].save(path)
+    text = path.read_text().replace("amount: a", "amount: edited", 1).replace("amount: made", "amount: other", 1)
+    path.write_text(text.replace("total: 1.0", "total: 9.0", 1))
+    again = graph.resume(path, dir="other")
+    found = [(row["amount"], row["seen"], row["total"]) for row in again.data["Order"]]
+    assert found == [("edited", 10, 6.0), ("b", 14, 1.0), ("other", 6, 5.0)]
+    assert {node.ended for node in again.nodes if node.key == (2,)} == {"cached"}
+    (told,) = [hint.text for hint in again.hints if hint.kind == "edited-written"]
+    assert told.startswith("total of Order 1: edited by hand")
+
+
 def test_r7_the_file_is_plain_data_and_says_what_was_done() -> None:
     first(1).history[-1].save("good.yml")
     text = Path("good.yml").read_text()
@@ -127,7 +155,9 @@ def test_r7_the_file_is_plain_data_and_says_what_was_done() -> None:
     progress = yaml.safe_load(text)["progress"]
     assert progress["format"] == 1
     assert progress["graph"] == "orders"
-    assert progress["origin"] == {"Order": {"changed": [{"id": 1, "amount": "1", "total": None, "seen": 0}], "created": [11, 21]}}
+    origin = progress["origin"]["Order"]
+    assert origin["changed"] == [{"id": 1, "amount": "1", "total": None, "seen": 0}] and origin["created"] == [11, 21]
+    assert [(id, sorted(fields)) for id, fields in origin["written"]] == [(id, ["seen", "total"]) for id in (1, 11, 21)]
     (node,) = [node for made in progress["done"] if made["step"] == "parse" for node in made["nodes"] if node["id"] == 1]
     assert node["value"] == 1.0
     assert re.fullmatch("[0-9a-f]{16} [0-9a-f]{16}", node["inputs"])

@@ -241,7 +241,16 @@ def test_the_docs_mention_every_command_and_each_of_its_options(name: str, comma
 
 
 # Kinds that are passed on as tuples, and told elsewhere.
-IN_TUPLES = {"data-changed", "data-gone", "edited", "reads-beside-writes", "removed", "returned-record", "source"}
+IN_TUPLES = {
+    "data-changed",
+    "data-gone",
+    "edited",
+    "edited-written",
+    "reads-beside-writes",
+    "removed",
+    "returned-record",
+    "source",
+}
 
 
 def kinds_told() -> set[str]:
