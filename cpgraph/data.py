@@ -22,7 +22,7 @@ from cpgraph.names import location
 from cpgraph.rows import row_reader
 from cpgraph.scalars import Misfit, plain_record, plain_value
 
-__all__ = ["Loaded", "load", "plain", "save"]
+__all__ = ["Loaded", "is_saved", "load", "plain", "save"]
 
 DIGESTS: Final = "digests"
 PROGRESS: Final = "progress"
@@ -77,6 +77,14 @@ def load(source: Any, models: Sequence[type]) -> Loaded:
 
 
 WAYS: Final = "give a dict of rows by model, a list of records or changes, the path of a YAML or JSON file, or a function."
+
+
+def is_saved(source: Any) -> bool:
+    """Tell whether data are the path of a saved version, which says what had been done."""
+    if not isinstance(source, str | os.PathLike) or not os.path.isfile(source):
+        return False
+    found = documents.read(os.fspath(source)).data
+    return isinstance(found, dict) and PROGRESS in found
 
 
 def _load_file(path: str, loading: _Loading) -> Loaded:

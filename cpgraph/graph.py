@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from cpgraph.compile import compile_graph
+from cpgraph.data import is_saved
 from cpgraph.errors import CpgraphError
 from cpgraph.events import Stream
 from cpgraph.launch import UNSET, Order, launch
@@ -91,7 +92,12 @@ class Graph:
         resume: bool = False,
         start: Any = None,
     ) -> Plan:
-        """Say what `run` (or `resume`) would compute, why, and how long it would take; runs nothing."""
+        """Say what `run` would compute, why, and how long it would take; runs nothing.
+
+        With `resume`, a `start`, or the path of a saved version it is what `resume` would compute.
+        """
+        if start is None and is_saved(data):
+            data, start = None, data
         begin = start if resume or start is not None else UNSET
         given = UNSET if data is None and begin is not UNSET else data
         plan: Plan = launch(self._order(given, dir, params, "inline", None, None, redo, None, start=begin, planner=Planner))

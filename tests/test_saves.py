@@ -140,6 +140,8 @@ def test_r7_an_edited_record_begins_as_the_run_began_with_it_but_for_the_edit() 
     run.history[-1].save(path)
     text = path.read_text().replace("amount: a", "amount: edited", 1).replace("amount: made", "amount: other", 1)
     path.write_text(text.replace("total: 1.0", "total: 9.0", 1))
+    plan = graph.plan(path, dir="none")
+    assert plan.line.startswith("resume edits: from v.yml") and plan.steps["double"].computed >= 1
     again = graph.resume(path, dir="other")
     found = [(row["amount"], row["seen"], row["total"]) for row in again.data["Order"]]
     assert found == [("edited", 10, 6.0), ("b", 14, 1.0), ("other", 6, 5.0)]
