@@ -723,7 +723,26 @@ def test_e4_a_join_says_999_of_1000() -> None:
     run = go(cp.pipeline(cp.pipeline(value, each=A, on_error="skip"), total), data=as_(*range(1000)))
     assert run.value(total) == 999
     (hint,) = run.hints
-    assert "999 of 1000" in hint.text
+    assert "999 of 1,000" in hint.text
+
+
+def test_e4_a_join_counts_what_is_joined_not_what_was_closed() -> None:
+    def a(n: int) -> int:
+        if n == 7:
+            raise ValueError("edge")
+        return n
+
+    def b(a: int) -> int:
+        return a
+
+    def values(b: dict[int, int]) -> int:
+        return len(b)
+
+    inner = cp.pipeline(b, open=lambda n: n >= 5)
+    run = go(cp.pipeline(cp.pipeline(a, inner, each=A, on_error="skip"), values), data=as_(*range(10)))
+    assert run.value(values) == 4
+    told = next(hint for hint in run.hints if hint.kind == "joined-fewer")
+    assert told.text == "values joins 4 of 10 of b: 1 failed, 5 have no value for it"
 
 
 @both
