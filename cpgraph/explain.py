@@ -5,8 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
+from cpgraph.contents import files_in
 from cpgraph.gates import said
-from cpgraph.nodes import node_id
+from cpgraph.lines import Line
+from cpgraph.models import File
+from cpgraph.nodes import met_by, node_id
 from cpgraph.pickles import loads_plain
 from cpgraph.results import Head
 from cpgraph.times import duration
@@ -14,7 +19,7 @@ from cpgraph.times import duration
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["compare", "differing_parts", "why"]
+__all__ = ["compare", "differing_parts", "returned_files", "why"]
 
 
 def why(run: Any, step: str, key: tuple[Any, ...]) -> str:
@@ -43,16 +48,18 @@ def why(run: Any, step: str, key: tuple[Any, ...]) -> str:
             codes = f"its result is of code {fingerprint[:8]}, {made}; the code is now {mine[:8]}"
             return f"{node} was kept as it was: {codes}. `run` would compute it."
         return f"{node} did not run: code, inputs and what it read are as they were when its result was {made}."
+    reasons = ["it was asked to (redo)"] if met_by(step, node, run.meta.get("redo", ())) else []
     before = _before(run, step, key)
-    if before is None:
-        return f"{node} ran: there was no result for it yet."
-    old, old_step, number = before
-    return f"{node} ran: " + "; ".join(_reasons(run, line.steps[entry.unit], head, old, old_step, number)) + "."
+    if before is not None:
+        reasons += _reasons(run, line.steps[entry.unit], head, before)
+        return f"{node} ran: {'; '.join(reasons) or _lost(before)}."
+    return f"{node} ran: {'; '.join(reasons) or 'there was no result for it yet'}."
 
 
-def _reasons(run: Any, step: Any, head: Head, old: Head | None, old_step: Any, number: int) -> list[str]:
+def _reasons(run: Any, step: Any, head: Head, before: _Before) -> list[str]:
+    old = before.head
     if old is None:
-        return [f"in run {number} it did not succeed"]
+        return [f"in run {before.run.number} it did not succeed"]
     reasons = []
     maker = run.fingerprint_of(old.run, old.unit)
     if maker != step.fingerprint:
@@ -65,7 +72,23 @@ def _reasons(run: Any, step: Any, head: Head, old: Head | None, old_step: Any, n
             if known is not None and known != answer:
                 reasons.append(f"{said(query)} has another answer")
                 break
-    return reasons or ["it was asked to (redo), or its result was not in the cache any more"]
+    return reasons
+
+
+def _lost(before: _Before) -> str:
+    """Say why a result did not serve that was made by the same code of the same inputs."""
+    if before.head is not None and before.head.has_files:
+        names = ", ".join(file.path for file in returned_files(before.run.line, before.result))
+        return f"a file that it had returned was gone, or was another{f' ({names})' if names else ''}"
+    return "its result was not in the cache"
+
+
+def returned_files(line: Line, result: int) -> list[File]:
+    """Give the files that the value of a result holds, as far as they can be found without the user's classes."""
+    try:
+        return files_in(line.value(result))
+    except Exception:  # it is not there any more, or is of something that only the user's code can read
+        return []
 
 
 def _hashable(reads: Any) -> list[tuple[str, bytes]]:
@@ -89,7 +112,16 @@ def compare(names: tuple[str, ...], parts: bytes, old_names: tuple[str, ...], ol
     return found
 
 
-def _before(run: Any, step: str, key: tuple[Any, ...]) -> tuple[Head | None, Any, int] | None:
+@attrs.frozen
+class _Before:
+    """What a node had in an earlier run, which is open as long as this is held; no head if it failed there."""
+
+    run: Any
+    result: int
+    head: Head | None
+
+
+def _before(run: Any, step: str, key: tuple[Any, ...]) -> _Before | None:
     """Find the same node in the runs of this graph before."""
     for earlier in reversed(run.earlier()):
         line = earlier.line
@@ -97,11 +129,10 @@ def _before(run: Any, step: str, key: tuple[Any, ...]) -> tuple[Head | None, Any
         if index is None:
             continue
         entry = line.entry(index)
-        old_step = line.steps[entry.unit]
         if entry.ended in ("computed", "cached"):
-            return line.heads([entry]).get(entry.result), old_step, earlier.number
+            return _Before(earlier, entry.result, line.heads([entry]).get(entry.result))
         if entry.ended == "failed":
-            return None, old_step, earlier.number
+            return _Before(earlier, 0, None)
     return None
 
 

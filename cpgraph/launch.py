@@ -27,7 +27,7 @@ from cpgraph.kept import Resumed, last_run, resume_from
 from cpgraph.ledger import COMPUTED, FAILED_END
 from cpgraph.models import Files
 from cpgraph.names import is_redefined, qualified_name
-from cpgraph.nodes import Results
+from cpgraph.nodes import Results, met_by
 from cpgraph.pickles import Unpicklable, dumps, loads_plain
 from cpgraph.records import Records, State
 from cpgraph.rows import convert
@@ -121,7 +121,7 @@ class _Launch:
         records.begin(states)
         world = World(compiled, records)
         last = last_run(journal, compiled.name)
-        meta = self._meta(journal, states, source, params, fingerprints, resumed, write=not planning)
+        meta = self._meta(journal, states, source, params, fingerprints, resumed, redo, write=not planning)
         line = self._first_line(journal, last, resumed, fingerprints)
         number = 0
         if not planning:
@@ -148,7 +148,8 @@ class _Launch:
             schedule.tellings.told("network", text, "name a directory on a local disk (dir=, --dir).")
         if resumed is not None:
             schedule.edited = resumed.edited
-            resumed.tell(compiled, fingerprints, metas.fingerprint_of, schedule.tellings.told)
+            redone = redo.wanted if redo is not None else frozenset()
+            resumed.tell(compiled, fingerprints, metas.fingerprint_of, schedule.tellings.told, redone)
         schedule.tellings.beside()
         schedule.fingerprint_of = metas.fingerprint_of
         if planning:
@@ -366,6 +367,7 @@ class _Launch:
         params: Mapping[str, Parameter],
         fingerprints: Mapping[str, Fingerprint],
         resumed: Resumed | None,
+        redo: _Redo | None,
         write: bool,
     ) -> dict[str, Any]:
         compiled = self.compiled
@@ -390,6 +392,7 @@ class _Launch:
             "graph": compiled.name,
             "kind": "resume" if self.order.resumes else "run",
             "resumed": resumed.number if resumed is not None else None,
+            "redo": sorted(redo.wanted) if redo is not None else [],
             "steps": steps,
             "adopted": resumed.adopted if resumed is not None else {},
             "units": {unit.index: unit.name for unit in compiled.units if unit.kind != STEP},
@@ -464,11 +467,11 @@ class _Redo:
     """Which nodes are to be computed again; ids match as text. `unmet`: what was named and has not turned up."""
 
     def __init__(self, wanted: frozenset[str]) -> None:
-        self._wanted = wanted
+        self.wanted = wanted
         self.unmet = set(wanted)
 
     def __call__(self, step: str, node: str) -> bool:
-        met = self._wanted & {step, node, node.replace('"', "")}
+        met = met_by(step, node, self.wanted)
         self.unmet -= met
         return bool(met)
 

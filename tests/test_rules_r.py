@@ -634,6 +634,20 @@ def test_r4_counts_are_by_the_fingerprint_that_made_the_result(tmp_path):
     assert "joined-mixed" not in kinds(cp.runs(tmp_path / ".cpgraph")[-1])
 
 
+def test_r4_what_redo_computes_anew_is_not_told_as_kept(tmp_path):
+    """A step of which single nodes are asked for is kept but for these, and told."""
+
+    def graph(factor):
+        def parse(id: int) -> int:
+            return id * factor
+
+        return cp.Graph(cp.pipeline(parse, each=Row), name="edited")
+
+    for place, redo, told in (("a", (), ["kept-other-code"]), ("b", "parse[1]", ["kept-other-code"]), ("c", "parse", [])):
+        graph(1).run(rows(1, 2), dir=tmp_path / place)
+        assert kinds(graph(2).resume(dir=tmp_path / place, redo=redo)) == told
+
+
 @pytest.mark.parametrize("verb", ["run", "resume"])
 def test_r4_redo_takes_steps_names_and_node_ids(tmp_path, verb):
     """Computed though cached or kept; what follows runs only if a value changed."""
