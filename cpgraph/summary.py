@@ -13,7 +13,7 @@ from typing import Final
 import attrs
 
 from cpgraph.events import Hint
-from cpgraph.failures import Failure
+from cpgraph.failures import Failure, headline
 from cpgraph.results import ENDINGS
 from cpgraph.runs import Run
 from cpgraph.times import duration
@@ -89,7 +89,7 @@ def _failed(run: Run, failures: list[Failure]) -> Iterator[str]:
     for group in groups[:MOST_GROUPS]:
         first = group[0]
         place = f" at {short_path(first.place)}" if first.place else ""
-        yield f"  {len(group):,} × {_headline(text_of(first.error))}"
+        yield f"  {len(group):,} × {_one_line(headline(group))}"
         yield f"      {place.strip()}{' in ' if place else ''}{some([failure.node for failure in group])}"
     if len(groups) > MOST_GROUPS:
         yield f"  and {len(groups) - MOST_GROUPS} kinds more: see run.failures"
@@ -231,10 +231,6 @@ def shell_line(parts: Iterable[str]) -> str:
     import shlex
 
     return shlex.join(parts)
-
-
-def _headline(text: str) -> str:
-    return _one_line(text.partition("\n")[0])
 
 
 def _one_line(text: str) -> str:

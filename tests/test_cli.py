@@ -100,7 +100,7 @@ def test_the_story_from_the_shell(here: Path, command: Command) -> None:
     failed = command("run", "orders.py")
     assert failed.exit_code == 1
     assert last_line(failed.stderr) == "cpgraph: failed: 18 computed, 2 failed, 1 blocked"
-    assert "  2 × ValueError: could not convert string to float: '12,50'" in failed.stderr
+    assert "  2 × ValueError, the first: could not convert string to float: '12,50'" in failed.stderr
     assert "      at orders.py:12 in parse[7], parse[9]" in failed.stderr
     assert "  cpgraph resume orders.py" in failed.stderr
     write(here / "orders.py", fix=FIX)

@@ -81,7 +81,7 @@ def test_a_failed_run_says_what_failed_and_how_to_go_on(tmp_path: Path, capsys: 
     assert shown == [
         f"cpgraph: run orders: results are kept in {tmp_path}{os.sep}",
         "cpgraph: 3 failures, of 2 kinds:",
-        "  2 × ValueError: could not convert string to float: '1,5'",
+        "  2 × ValueError, the first: could not convert string to float: '1,5'",
         f"      at {PLACE} in parse[2], parse[4]",
         "  1 × KeyError: 'zip'",
         f"      at {CHECK} in check[3]",
@@ -266,6 +266,33 @@ def test_long_texts_and_many_kinds_are_cut_short(tmp_path: Path) -> None:
     assert len(heads) == 10
     assert max(map(len, heads)) < 180
     assert not any("second line" in line for line in heads)
+
+
+def test_f4_texts_that_differ_in_a_group_are_not_passed_off_as_one(tmp_path: Path) -> None:
+    """Grouped is by type and line; of failures that no line of the user's has raised, by what they say beside ids and numbers."""
+
+    def weigh(record: Order) -> None:
+        raise ValueError(f"too long: {record.id}")
+
+    def same(record: Order) -> None:
+        raise ValueError("too long")
+
+    def write(record: Order) -> object:
+        return cp.create(Order(id=record.id, amount="")) if record.id < 3 else cp.update(nothing=1)
+
+    graph = cp.Graph(cp.pipeline([weigh, same, write], each=Order), name="burst")
+    run = graph.run([Order(id=n, amount="") for n in range(7)], dir=None)
+    lines = summary(run, Outcomes({"weigh": [0, 0, 7, 0, 0]}), Origin(directory=None))
+    assert [line for line in lines if " × " in line] == [
+        "  7 × ValueError, the first: too long: 0",
+        "  7 × ValueError: too long",
+        "  4 × CpgraphError: an update does not fit Order",
+        "  3 × CpgraphError, the first: Order 0 exists already",
+    ]
+    assert (
+        str(run.failures).splitlines()[3]
+        == "3 × CpgraphError, the first: Order 0 exists already at write: write[0], write[1], write[2]"
+    )
 
 
 def test_a_record_that_cannot_be_shown_is_named_by_its_type() -> None:
