@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
 from cpgraph.contents import files_in
 from cpgraph.gates import said
-from cpgraph.lines import Line
+from cpgraph.lines import Entry, Line
 from cpgraph.models import File
 from cpgraph.nodes import met_by, node_id
 from cpgraph.pickles import loads_plain
@@ -19,7 +20,7 @@ from cpgraph.times import duration
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["compare", "differing_parts", "returned_files", "why"]
+__all__ = ["compare", "differing_parts", "how_failed", "returned_files", "why"]
 
 
 def why(run: Any, step: str, key: tuple[Any, ...]) -> str:
@@ -31,11 +32,11 @@ def why(run: Any, step: str, key: tuple[Any, ...]) -> str:
         return f"{node} is not a node of run {run.number}."
     entry = line.entry(index)
     if entry.ended == "failed":
-        kept = run.failure_meta(entry)
-        where = kept["place"] or "no place in your code"
-        return f"{node} failed in run {run.number}: {kept['type']}: {kept['text']} ({where}; attempts: {kept['attempts']})."
-    if entry.ended in ("blocked", "closed"):
-        return f"{node} was {entry.ended}: {entry.extra.get('reason', 'what is before it did not succeed')}."
+        return how_failed(node, run.number, run.failure_meta(entry))
+    if entry.ended == "blocked":
+        return f"{node} was blocked{_behind(run, entry)}."
+    if entry.ended == "closed":
+        return f"{node} was closed: {entry.extra.get('reason', 'what is before it did not succeed')}."
     head = line.heads([entry]).get(entry.result)
     if head is None:
         return f"{node} was {entry.ended}; its result is not there any more."
@@ -54,6 +55,46 @@ def why(run: Any, step: str, key: tuple[Any, ...]) -> str:
         reasons += _reasons(run, line.steps[entry.unit], head, before)
         return f"{node} ran: {'; '.join(reasons) or _lost(before)}."
     return f"{node} ran: {'; '.join(reasons) or 'there was no result for it yet'}."
+
+
+def how_failed(node: str, run: int, kept: Mapping[str, Any]) -> str:
+    """Say how something failed, from what is kept of it: a sentence with the first line of the text, then the others."""
+    first, newline, rest = _text(kept).partition("\n")
+    tried = f", after {kept['attempts']} attempts" if kept["attempts"] > 1 else ""
+    return f"{node} failed in run {run}: {first} ({kept['place'] or 'in no line of your code'}{tried}).{newline}{rest}"
+
+
+def _text(kept: Mapping[str, Any]) -> str:
+    return f"{kept['type']}: {kept['text']}" if kept["text"] else str(kept["type"])
+
+
+OPENING: Final = re.compile(r"(?:the guard|open=?|each=?) of (.+?)(?: raised)?")
+
+
+def _behind(run: Any, entry: Entry) -> str:
+    """Name the failure that a node was blocked by, with its error, and how many like it there are before the node."""
+    line, reason = run.line, entry.extra.get("reason", "what is before it did not succeed")
+    opening = OPENING.fullmatch(reason)
+    names = {f"open of {opening[1]}", f"each of {opening[1]}"} if opening else {reason.partition("[")[0]}
+    units = {**run.meta.get("units", {}), **{unit: step.name for unit, step in line.steps.items()}}
+    alike = [other for other in line.failed() if units.get(other.unit) in names and _share(line, entry, other)]
+    nodes = [node_id(units[other.unit], other.key) for other in alike]
+    if not alike or not (opening or reason in nodes):
+        return f": {reason}"
+    place = nodes.index(reason) if reason in nodes else 0
+    said = f"{nodes[place]}: {_text(run.failure_meta(alike[place])).partition(chr(10))[0]}"
+    return (
+        f" behind {len(alike):,} failures of {units[alike[place].unit]}, such as {said}" if len(alike) > 1 else f" behind {said}"
+    )
+
+
+def _share(line: Line, one: Entry, other: Entry) -> bool:
+    """Tell whether two entries have the same ids in every `each` that holds both."""
+    level = min(len(one.key), len(other.key))
+    if one.unit in line.steps and other.unit in line.steps:
+        chains = zip(*(line.scopes[line.steps[entry.unit].scope].chain for entry in (one, other)), strict=False)
+        level = next((place for place, (mine, theirs) in enumerate(chains) if mine != theirs), level)
+    return one.key[:level] == other.key[:level]
 
 
 def _reasons(run: Any, step: Any, head: Head, before: _Before) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Final
 
 import attrs
 
+from cpgraph.errors import ConflictError
 from cpgraph.events import Hint
 from cpgraph.failures import Failure, headline
 from cpgraph.results import ENDINGS
@@ -165,8 +166,7 @@ def _how_to_go_on(run: Run, failures: list[Failure], origin: Origin) -> Iterator
     if failures:
         groups = run.failures.groups()
         other = groups[1][0] if len(groups) > 1 else groups[0][-1]  # than the one that is shown already
-        if other.step in run.counts:  # and no condition or guard
-            rows.append((origin.reader("why", other.node), "shows one failure in full"))
+        rows.append((origin.reader("why", other.node), "shows one failure in full"))
     width = max((len(row[0]) for row in rows), default=0)
     yield "mend it, and go on:" if failures else "go on:"
     yield from (f"  {command:<{width}}  {text}" for command, text in rows)
@@ -177,8 +177,10 @@ def last_line(run: Run, outcomes: Outcomes, failures: Sequence[Failure] = (), or
     totals = Counter(outcomes.totals)
     if run.status == "ok" and not totals["computed"]:
         return f"ok: {_counts(totals)}: {_nothing(run, totals, origin)}"
-    apart = len(failures) - totals["failed"]  # conflicts, conditions, guards: they are no nodes
-    more = f", {counted(apart, 'failure')} between or around nodes" if apart > 0 else ""
+    conflicts = sum(isinstance(failure.error, ConflictError) for failure in failures)
+    asked = len(failures) - conflicts - totals["failed"]  # conditions, guards and the like: neither they nor conflicts are nodes
+    more = f", {counted(asked, 'failure')} of open= or each=" if asked > 0 else ""
+    more += f", {counted(conflicts, 'conflict')}" if conflicts else ""
     return f"{run.status}: {_counts(totals)}{more} in {duration(run.seconds)}"
 
 

@@ -160,7 +160,7 @@ def test_a_conflict_is_counted_apart_from_nodes(capsys: pytest.CaptureFixture[st
     assert len(run.failures) == 1
     assert lines[1] == "cpgraph: 1 failure:"
     assert lines[2].startswith("  1 × ConflictError: two writes 'amount' of Order 1, and so does one")
-    assert lines[-1] == "cpgraph: failed: 2 computed, 1 failure between or around nodes in … s"
+    assert lines[-1] == "cpgraph: failed: 2 computed, 1 conflict in … s"
 
 
 def test_a_run_inside_a_step_is_the_steps_to_report(capsys: pytest.CaptureFixture[str]) -> None:
