@@ -175,6 +175,9 @@ def test_r3_resume_from_a_version(here: Path, command: Command) -> None:
     assert done.exit_code == 0
     assert "from version v5 of run 1, 5 nodes done" in done.stderr
     assert last_line(done.stderr).startswith("cpgraph: ok:")
+    planned = command("plan", "orders.py", "v5").stdout
+    assert "from version v5 of run 1, 5 nodes done" in planned and "20 as they are" in planned
+    assert "there is no file 'v5x'" in command("plan", "orders.py", "v5x").stderr
     assert last_line(command("resume", "orders.py", "5").stderr).startswith("cpgraph: ok:")
 
 
@@ -183,6 +186,9 @@ def test_r3_resume_from_a_saved_version(here: Path, command: Command) -> None:
     command("run", "orders.py", "--executor", "inline")
     save = "import cpgraph; cpgraph.runs()[-1].history[5].save('good.yml')"
     assert shell("-c", save, cwd=here).returncode == 0
+    planned = command("plan", "orders.py", "good.yml", "--dir", "elsewhere").stdout
+    assert "good.yml (version v5 of run 1), 5 nodes done" in planned and "5 as they are" in planned
+    assert not (here / "elsewhere").exists()
     done = command("resume", "orders.py", "good.yml", "--dir", "elsewhere")
     assert done.exit_code == 0, done.stderr
     assert last_line(done.stderr) == "cpgraph: ok: 16 computed, 5 cached"
