@@ -107,6 +107,15 @@ def test_f1_what_was_skipped_as_asked_is_summed_up(tmp_path: Path, capsys: pytes
     assert "cpgraph: blocked behind what failed: 2 of check" in lines
 
 
+def test_f1_the_pipeline_that_skips_is_named_also_if_what_failed_is_deep_in_it(capsys: pytest.CaptureFixture[str]) -> None:
+    for parts, named in (
+        ((cp.pipeline(parse), report), "the pipeline from parse to report"),
+        ((cp.pipeline(parse),), "the pipeline of parse"),
+    ):
+        cp.Graph(cp.pipeline(*parts, each=Order, on_error="skip")).run(BAD, dir=None)
+        assert f'cpgraph: skipped as asked: 2 of {named} (on_error="skip")' in said(capsys)
+
+
 def test_o1_each_hint_once_with_its_mend(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def count(parse: list[float]) -> int:
         return len(parse)

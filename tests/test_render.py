@@ -536,6 +536,7 @@ def test_a_run_shows_counts_and_colours() -> None:
     looks = [LOOKS[ended][0] for ended in ("failed", "blocked", "blocked")]
     assert [picture.fill(name) for name in ("parse", "double", "report")] == looks
     assert f"run {run.number} · failed" in " ".join(picture.texts)
+    assert "times of steps: all their calls added up" in picture.texts and "all their calls" not in chain().render()
     assert "4 computed · × 1 failed · 2 blocked · 2 closed" in picture.texts
 
 

@@ -266,6 +266,24 @@ def test_g3_a_guard_that_never_opens_ends_as_closed_and_hangs_nothing(tmp_path, 
     assert told.text == "last, count went on past gated, which was closed" and "open=" in told.mend
 
 
+def test_g3_what_went_on_past_a_part_that_ran_for_some_is_told_with_counts(tmp_path, capsys):
+    """A condition that lets some in, and a guard that closes when some have run."""
+    graph = cp.Graph(
+        cp.pipeline(cp.pipeline(cp.pipeline(mark, name="inner", open=lambda id: id > 3), each=Row), last),
+        cp.pipeline(
+            cp.pipeline(
+                cp.alias(mark, "other"), each=Row, name="guarded", concurrency=1, open=lambda store: store.count(Row, size=0) == 0
+            ),
+            cp.alias(last, "after"),
+        ),
+    )
+    run = graph.run(rows(*range(1_300)), dir=tmp_path)
+    told = [hint.text for hint in run.hints if hint.kind == "passed-closed"]
+    assert "last went on past inner, which was closed for 4 of 1,300" in told
+    assert "after went on past guarded, which was closed" in told
+    assert "  last went on past inner, which was closed for 4 of 1,300" in capsys.readouterr().err.splitlines()
+
+
 def test_g3_guards_are_settled_first_in_graph_order_first(tmp_path):
     """Each waits for the other: the first is closed, and then the second may open by what comes of that."""
 
