@@ -9,6 +9,7 @@ from typing import Any, Final, overload
 
 import attrs
 
+from cpgraph.errors import Retry
 from cpgraph.tracebacks import message_of
 
 __all__ = ["Failure", "Failures", "headline", "rebuilt_error"]
@@ -86,7 +87,8 @@ def headline(group: Sequence[Failure]) -> str:
 
 
 def _first_line(failure: Failure) -> str:
-    return message_of(failure.error).partition("\n")[0]
+    text = message_of(failure.error).partition("\n")[0]
+    return f"gave up after {failure.attempts} attempts: {text}" if isinstance(failure.error, Retry) else text
 
 
 def rebuilt_error(kind: str, text: str) -> BaseException:

@@ -261,7 +261,7 @@ def _from_last(last: Last) -> Resumed:
     done = len(results)
     return Resumed(
         last.row.number,
-        f"from run {last.row.number} ({last.row.status or 'killed'}), {done:,} nodes done",
+        f"from run {last.row.number} ({last.row.status or 'killed'}), {done:,} node{'s' if done != 1 else ''} done",
         _kept(results, failed, last.line),
         loads(body) if body is not None else {},
         tuple(last.meta["source"]),
@@ -331,7 +331,7 @@ def _from_version(version: Version, journal: Journal) -> Resumed:
 
     return Resumed(
         run.number if same else None,
-        f"from version v{version.number} of run {run.number}, {len(results):,} nodes done",
+        f"from version v{version.number} of run {run.number}, {len(results):,} node{'s' if len(results) != 1 else ''} done",
         _kept(results, failed, line),
         loads(body) if body is not None else {},
         ("records", None),

@@ -443,13 +443,16 @@ class _Launch:
             return f"resume {self.compiled.name}: {resumed.text}; {where}"
         text = f"run {self.compiled.name}: {where}"
         if self.compiled.models and self.order.data in (None, UNSET) and self.order.default_data is None:
-            text += "; no data given, so there are no records (run remembers results, resume remembers everything)"
+            text += "; no data given: it begins without records"
+            if last is not None and last.meta["chunks"]:  # run remembers results, resume remembers everything
+                text += f" (resume would go on with those of run {last.row.number})"
         if last is not None:
             now = {name: found.digest.hex() for name, found in fingerprints.items()}
             count, seconds = last.computed_by_run(now, _Metas(journal).fingerprint_of)
             if count:
-                text += f"; {count:,} results of run {last.row.number} are of other code and are computed now"
-                text += f" (about {duration(seconds)}): resume would keep them"
+                what, they, them = ("result", "is", "it") if count == 1 else ("results", "are", "them")
+                text += f"; {count:,} {what} of run {last.row.number} {they} of other code and {they} computed now"
+                text += f" (about {duration(seconds)}): resume would keep {them}"
         return text
 
 

@@ -152,7 +152,7 @@ def test_in_memory_there_is_nothing_to_go_on_from(capsys: pytest.CaptureFixture[
 
 def test_a_graph_without_records_says_that_it_got_no_data(capsys: pytest.CaptureFixture[str]) -> None:
     orders().run(dir=None)
-    assert "no data given, so there are no records" in said(capsys)[0]
+    assert "no data given: it begins without records" in said(capsys)[0]
     orders().run([], dir=None)
     assert "no data" not in said(capsys)[0]
 
@@ -302,6 +302,26 @@ def test_f4_texts_that_differ_in_a_group_are_not_passed_off_as_one(tmp_path: Pat
         str(run.failures).splitlines()[3]
         == "3 × CpgraphError, the first: Order 0 exists already at write: write[0], write[1], write[2]"
     )
+
+
+def test_no_frame_of_this_library_is_shown_of_what_a_failure_came_from() -> None:
+    def missing() -> cp.File:
+        return cp.File("there/is/none")
+
+    def caused() -> int:
+        try:
+            return int("x")
+        except ValueError as error:
+            raise KeyError("outer") from error
+
+    def named() -> int:
+        raise KeyError("outer") from ValueError("raised by nobody")
+
+    run = cp.Graph([missing, caused, named]).run(dir=None)
+    texts = {failure.node: failure.traceback for failure in run.failures}
+    assert "File " not in texts["missing"].replace("a File that", "") and texts["missing"].count("is not there") == 1
+    assert texts["caused"].count("Traceback") == 2 and "invalid literal" in texts["caused"]
+    assert "raised by nobody" in texts["named"]
 
 
 def test_a_record_that_cannot_be_shown_is_named_by_its_type() -> None:

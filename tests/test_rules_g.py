@@ -260,8 +260,9 @@ def test_g3_a_guard_that_never_opens_ends_as_closed_and_hangs_nothing(tmp_path, 
     run = graph.run(rows(1, 2), dir=tmp_path, executor=executor)
     assert run.status == "ok" and run.counts["mark"] == {"closed": 2} and run.value(last) == "done" and run.value("count") == 0
     assert "gated" in run.why("mark", 1) and "count(Row, ok=True)" in run.why("mark", 1)
-    with pytest.raises(cp.NoValue, match="closed"):
+    with pytest.raises(cp.NoValue, match="closed") as refused:
         run.value(mark, 1)
+    assert refused.value.mend == "ask for it with default=…: what is closed has no value."
     (told,) = [hint for hint in run.hints if hint.kind == "passed-closed"]
     assert told.text == "last, count went on past gated, which was closed" and "open=" in told.mend
 
