@@ -112,7 +112,7 @@ class Plan:
         if here:
             rows.append(f"    in this process, whatever the executor, as they ask for the store: {', '.join(here)}")
         rows.extend(f"    not seen: {text}" for text in self.unseen)
-        rows.extend(f"    would fail: {text}" for text in self.failures[:MOST_FAILURES])
+        rows.extend(f"    would fail: {text}".replace("\n", "\n        ") for text in self.failures[:MOST_FAILURES])
         if len(self.failures) > MOST_FAILURES:
             rows.append(f"    would fail: {len(self.failures) - MOST_FAILURES:,} more")
         return "\n".join(rows)

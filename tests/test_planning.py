@@ -118,6 +118,8 @@ def test_behind_what_would_fail_nothing_is_certain(tmp_path: Path) -> None:
     paths = [cp.File(tmp_path / "a.txt"), cp.File(tmp_path / "none.txt")]
     plan = cp.Graph(cp.pipeline(cp.pipeline(read, each={"path": paths}), all_of)).plan(dir=tmp_path / "d")
     assert counts(plan) == {"read": (1, 0, 0), "all_of": (0, 1, 0)} and len(plan.failures) == 1
+    *_, headline, mend = str(plan).splitlines()
+    assert headline.startswith("    would fail: read[") and mend.startswith("        Mend: ")
 
 
 def test_redo_says_how_long_it_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
