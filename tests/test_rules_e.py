@@ -410,6 +410,25 @@ def test_e2_whatever_comes_after_the_smaller_part_is_told_of(shape: str) -> None
     assert go(cp.pipeline(rows), cp.pipeline(feed), data=[A(id=1)]).hints == []
 
 
+def test_e2_of_two_pipelines_of_the_graph_the_mend_names_the_creator() -> None:
+    def work(record: A) -> int:
+        return record.id
+
+    def feed() -> Any:
+        return cp.create(A(id=9))
+
+    def total(work: list[int]) -> list[int]:
+        return work
+
+    def parts(**after: Any) -> list[Any]:
+        return [cp.pipeline(cp.pipeline(work, each=A, **after), total), cp.pipeline(feed)]
+
+    (hint,) = go(*parts()).hints
+    assert hint.mend == "say after='feed' on pipeline 'work', which then begins when that has created all."
+    run = go(*parts(after="feed"))
+    assert run.value(total) == [9] and run.hints == []
+
+
 def test_e2_the_mend_is_one() -> None:
     def work(record: A) -> int:
         return record.id
