@@ -20,9 +20,11 @@ from cpgraph.sources import Sources
 from cpgraph.steps import Step
 from cpgraph.structure import Binding, Compiled, Place, Scope
 
-__all__ = ["Row", "Tally", "counted", "duration", "pipeline_rows", "shorten", "step_rows", "tallies", "tally_rows", "total"]
+__all__ = ["Row", "Tally", "counted", "duration", "in_rows", "pipeline_rows", "shorten", "step_rows", "tallies", "tally_rows"]
+__all__ += ["total"]
 
 PLAIN: Final = (bool, int, float, str, bytes, type(None))
+WIDEST: Final = 56  # letters of a row of counts
 LEAST: Final = 0.001  # seconds that are worth telling
 WORST_FIRST: Final = ("failed", "blocked", "computed", "cached", "closed")
 
@@ -194,10 +196,10 @@ def tally_rows(tally: Tally) -> list[Row]:
         shown.append(duration(tally.seconds))
     if tally.other:
         shown.append(f"{tally.other:,} kept from other code")
-    rows = [Row("count", " · ".join(one for one in shown if one))] if any(shown) else []
+    rows = [Row("count", text) for text in in_rows(" · ".join(one for one in shown if one))]
     if tally.kinds:
         common = sorted(tally.kinds.items(), key=lambda pair: (-pair[1], pair[0]))[:2]
-        said = [shorten(kind) if len(tally.kinds) == 1 else f"{shorten(kind)} {count:,}" for kind, count in common]
+        said = [shorten(kind) if len(tally.kinds) == 1 else f"{shorten(kind, 18)} {count:,}" for kind, count in common]
         rows.append(Row("failed", "× " + ", ".join(said) + (", …" if len(tally.kinds) > 2 else "")))
     return rows or [Row("count", "no node in this run")]
 
@@ -209,6 +211,21 @@ def counted(counts: Mapping[str, int]) -> str:
     '990 computed · 9 cached · × 1 failed'
     """
     return " · ".join(f"{'× ' if ended == 'failed' else ''}{counts[ended]:,} {ended}" for ended in ENDINGS if counts.get(ended))
+
+
+def in_rows(text: str) -> list[str]:
+    """Divide a long row between its parts, so that none of them is cut.
+
+    >>> in_rows("13 failed · 92 blocked · 4,207 closed · 1,204 computed · 3 min 2 s")
+    ['13 failed · 92 blocked · 4,207 closed · 1,204 computed', '3 min 2 s']
+    """
+    rows: list[str] = []
+    for part in text.split(" · ") if text else ():
+        if rows and len(rows[-1]) + len(part) + 3 <= WIDEST:
+            rows[-1] += f" · {part}"
+        else:
+            rows.append(part)
+    return rows
 
 
 def total(found: Iterable[Tally]) -> Tally:

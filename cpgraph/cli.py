@@ -202,9 +202,11 @@ def _parameters(graph: Graph, sets: Iterable[str]) -> dict[str, Any] | None:
 @main.command()
 @click.option("--resume", "resumes", is_flag=True, help="Say what `resume` would do.")
 @options("target", "data", "dir", "set", "redo", "json")
+@click.argument("start", required=False)
 def plan(
     target: str,
     resumes: bool,
+    start: str | None,
     data: str | None,
     dir: str | None,
     sets: tuple[str, ...],
@@ -213,15 +215,17 @@ def plan(
 ) -> None:
     """Say what `run` would compute, and why.
 
-    And about how long that takes; runs nothing.
+    And about how long that takes; runs nothing. With START, a version (v1041) or the file of a saved one: what `resume` from
+    there would compute.
     """
     with _answering(as_json) as answer:
         graph = find_graph(target)
+        resumes = resumes or start is not None
         given = data if data is not None or not resumes else UNSET
         directory = graph.dir if dir is None else dir
-        start = None if resumes else UNSET
+        begin = _start_of(start, directory) if resumes else UNSET
         params = _parameters(graph, sets)
-        order = graph._order(given, directory, params, "inline", None, None, redo, None, start=start, planner=Planner)
+        order = graph._order(given, directory, params, "inline", None, None, redo, None, start=begin, planner=Planner)
         found: Plan = launch(order)
         answer(lambda: _plan_facts(found), str(found))
 

@@ -187,7 +187,14 @@ class Decisions:
         if passing:
             text = f"{', '.join(list(passing)[:3])} went on past {part.name}, which was closed"
             mend = "if that is not to be, give it the same open=, or ask for a value of what is closed."
-            self.tellings.told("passed-closed", text, mend)
+            first = min((index for index in part.units() if units[index].kind == STEP), default=start.index)
+
+            def at_the_end() -> str:
+                ended = self.ledger.tally[first]
+                often = f" for {ended[CLOSED_END]:,} of {sum(ended):,}" if ended[CLOSED_END] < sum(ended) else ""
+                return text + often
+
+            self.tellings.told("passed-closed", text, mend, at_the_end=at_the_end)
 
 
 def void(*args: object) -> None:

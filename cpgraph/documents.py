@@ -78,7 +78,10 @@ def read(path: str) -> Document:
         with open(path, "rb") as file:
             raw = file.read()
     except FileNotFoundError:
-        _bad(path, "there is no such file", f"look for it from {os.getcwd()}, or give the data as a dict or a list of records.")
+        mend = (
+            f"correct the path, which is looked for from {os.getcwd()}; in Python data may be a dict or a list of records, too."
+        )
+        _bad(path, "there is no such file", mend)
     except IsADirectoryError:
         _bad(path, "this is a directory", "name a file in it.")
     except (OSError, ValueError) as error:

@@ -17,7 +17,7 @@ from typing import Final
 
 import attrs
 
-from cpgraph.captions import Row, Tally, counted, duration, pipeline_rows, shorten, step_rows, tallies, tally_rows, total
+from cpgraph.captions import Row, Tally, counted, duration, in_rows, pipeline_rows, shorten, step_rows, tallies, tally_rows, total
 from cpgraph.errors import CpgraphError
 from cpgraph.runs import Run
 from cpgraph.sources import Sources
@@ -120,7 +120,7 @@ def draw(compiled: Compiled, run: Run | None = None, boxes: int = BOXES) -> Pict
 def _run_rows(run: Run, found: Mapping[str, Tally], compiled: Compiled) -> list[Row]:
     rows = [
         Row("text", f"run {run.number} · {run.status} · {duration(run.seconds)}"),
-        Row("count", counted(total(found.values()).counts) or "nothing ran"),
+        *(Row("count", text) for text in in_rows(counted(total(found.values()).counts) or "nothing ran")),
     ]
     names = {unit.name for unit in compiled.units}
     gone = [name for name in found if name not in names]

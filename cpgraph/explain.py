@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+import attrs
+
+from cpgraph.contents import files_in
 from cpgraph.gates import said
-from cpgraph.nodes import node_id
+from cpgraph.lines import Entry, Line
+from cpgraph.models import File
+from cpgraph.nodes import met_by, node_id
 from cpgraph.pickles import loads_plain
 from cpgraph.results import Head
 from cpgraph.times import duration
@@ -14,7 +20,7 @@ from cpgraph.times import duration
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["compare", "differing_parts", "why"]
+__all__ = ["compare", "differing_parts", "how_failed", "returned_files", "why"]
 
 
 def why(run: Any, step: str, key: tuple[Any, ...]) -> str:
@@ -26,11 +32,11 @@ def why(run: Any, step: str, key: tuple[Any, ...]) -> str:
         return f"{node} is not a node of run {run.number}."
     entry = line.entry(index)
     if entry.ended == "failed":
-        kept = run.failure_meta(entry)
-        where = kept["place"] or "no place in your code"
-        return f"{node} failed in run {run.number}: {kept['type']}: {kept['text']} ({where}; attempts: {kept['attempts']})."
-    if entry.ended in ("blocked", "closed"):
-        return f"{node} was {entry.ended}: {entry.extra.get('reason', 'what is before it did not succeed')}."
+        return how_failed(node, run.number, run.failure_meta(entry))
+    if entry.ended == "blocked":
+        return f"{node} was blocked{_behind(run, entry)}."
+    if entry.ended == "closed":
+        return f"{node} was closed: {entry.extra.get('reason', 'what is before it did not succeed')}."
     head = line.heads([entry]).get(entry.result)
     if head is None:
         return f"{node} was {entry.ended}; its result is not there any more."
@@ -43,21 +49,63 @@ def why(run: Any, step: str, key: tuple[Any, ...]) -> str:
             codes = f"its result is of code {fingerprint[:8]}, {made}; the code is now {mine[:8]}"
             return f"{node} was kept as it was: {codes}. `run` would compute it."
         return f"{node} did not run: code, inputs and what it read are as they were when its result was {made}."
+    reasons = ["it was asked to (redo)"] if met_by(step, node, run.meta.get("redo", ())) else []
     before = _before(run, step, key)
-    if before is None:
-        return f"{node} ran: there was no result for it yet."
-    old, old_step, number = before
-    return f"{node} ran: " + "; ".join(_reasons(run, line.steps[entry.unit], head, old, old_step, number)) + "."
+    if before is not None:
+        reasons += _reasons(run, line.steps[entry.unit], head, before)
+        return f"{node} ran: {'; '.join(reasons) or _lost(before)}."
+    return f"{node} ran: {'; '.join(reasons) or 'there was no result for it yet'}."
 
 
-def _reasons(run: Any, step: Any, head: Head, old: Head | None, old_step: Any, number: int) -> list[str]:
+def how_failed(node: str, run: int, kept: Mapping[str, Any]) -> str:
+    """Say how something failed, from what is kept of it: a sentence with the first line of the text, then the others."""
+    first, newline, rest = _text(kept).partition("\n")
+    tried = f", after {kept['attempts']} attempts" if kept["attempts"] > 1 else ""
+    return f"{node} failed in run {run}: {first} ({kept['place'] or 'in no line of your code'}{tried}).{newline}{rest}"
+
+
+def _text(kept: Mapping[str, Any]) -> str:
+    return f"{kept['type']}: {kept['text']}" if kept["text"] else str(kept["type"])
+
+
+OPENING: Final = re.compile(r"(?:the guard|open=?|each=?) of (.+?)(?: raised)?")
+
+
+def _behind(run: Any, entry: Entry) -> str:
+    """Name the failure that a node was blocked by, with its error, and how many like it there are before the node."""
+    line, reason = run.line, entry.extra.get("reason", "what is before it did not succeed")
+    opening = OPENING.fullmatch(reason)
+    names = {f"open of {opening[1]}", f"each of {opening[1]}"} if opening else {reason.partition("[")[0]}
+    units = {**run.meta.get("units", {}), **{unit: step.name for unit, step in line.steps.items()}}
+    alike = [other for other in line.failed() if units.get(other.unit) in names and _share(line, entry, other)]
+    nodes = [node_id(units[other.unit], other.key) for other in alike]
+    if not alike or not (opening or reason in nodes):
+        return f": {reason}"
+    place = nodes.index(reason) if reason in nodes else 0
+    said = f"{nodes[place]}: {_text(run.failure_meta(alike[place])).partition(chr(10))[0]}"
+    return (
+        f" behind {len(alike):,} failures of {units[alike[place].unit]}, such as {said}" if len(alike) > 1 else f" behind {said}"
+    )
+
+
+def _share(line: Line, one: Entry, other: Entry) -> bool:
+    """Tell whether two entries have the same ids in every `each` that holds both."""
+    level = min(len(one.key), len(other.key))
+    if one.unit in line.steps and other.unit in line.steps:
+        chains = zip(*(line.scopes[line.steps[entry.unit].scope].chain for entry in (one, other)), strict=False)
+        level = next((place for place, (mine, theirs) in enumerate(chains) if mine != theirs), level)
+    return one.key[:level] == other.key[:level]
+
+
+def _reasons(run: Any, step: Any, head: Head, before: _Before) -> list[str]:
+    old = before.head
     if old is None:
-        return [f"in run {number} it did not succeed"]
+        return [f"in run {before.run.number} it did not succeed"]
     reasons = []
     maker = run.fingerprint_of(old.run, old.unit)
     if maker != step.fingerprint:
         reasons.append(f"its code is other than in run {old.run}: {', '.join(differing_parts(run, step, old)) or 'other code'}")
-    reasons.extend(compare(step.inputs, head.parts, run.inputs_of(old.run, old.unit, old_step) or (), old.parts))
+    reasons.extend(compare(step.inputs, head.parts, run.inputs_of(old.run, old.unit, before.step) or (), old.parts))
     if old.reads is not None and head.reads is not None:
         theirs = dict(_hashable(old.reads))
         for query, answer in head.reads:
@@ -65,7 +113,23 @@ def _reasons(run: Any, step: Any, head: Head, old: Head | None, old_step: Any, n
             if known is not None and known != answer:
                 reasons.append(f"{said(query)} has another answer")
                 break
-    return reasons or ["it was asked to (redo), or its result was not in the cache any more"]
+    return reasons
+
+
+def _lost(before: _Before) -> str:
+    """Say why a result did not serve that was made by the same code of the same inputs."""
+    if before.head is not None and before.head.has_files:
+        names = ", ".join(file.path for file in returned_files(before.run.line, before.result))
+        return f"a file that it had returned was gone, or was another{f' ({names})' if names else ''}"
+    return "its result was not in the cache"
+
+
+def returned_files(line: Line, result: int) -> list[File]:
+    """Give the files that the value of a result holds, as far as they can be found without the user's classes."""
+    try:
+        return files_in(line.value(result))
+    except Exception:  # it is not there any more, or is of something that only the user's code can read
+        return []
 
 
 def _hashable(reads: Any) -> list[tuple[str, bytes]]:
@@ -92,7 +156,17 @@ def compare(names: tuple[str, ...], parts: bytes, old_names: tuple[str, ...], ol
     return found
 
 
-def _before(run: Any, step: str, key: tuple[Any, ...]) -> tuple[Head | None, Any, int] | None:
+@attrs.frozen
+class _Before:
+    """What a node had in an earlier run, which is open as long as this is held; no head if it failed there."""
+
+    run: Any
+    step: Any
+    result: int
+    head: Head | None
+
+
+def _before(run: Any, step: str, key: tuple[Any, ...]) -> _Before | None:
     """Find the same node in the runs of this graph before."""
     for earlier in reversed(run.earlier()):
         line = earlier.line
@@ -100,11 +174,10 @@ def _before(run: Any, step: str, key: tuple[Any, ...]) -> tuple[Head | None, Any
         if index is None:
             continue
         entry = line.entry(index)
-        old_step = line.steps[entry.unit]
         if entry.ended in ("computed", "cached"):
-            return line.heads([entry]).get(entry.result), old_step, earlier.number
+            return _Before(earlier, line.steps[entry.unit], entry.result, line.heads([entry]).get(entry.result))
         if entry.ended == "failed":
-            return None, old_step, earlier.number
+            return _Before(earlier, line.steps[entry.unit], 0, None)
     return None
 
 

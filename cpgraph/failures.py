@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, overload
+from typing import Any, Final, overload
 
 import attrs
 
-__all__ = ["Failure", "Failures", "rebuilt_error"]
+from cpgraph.errors import Retry
+from cpgraph.tracebacks import message_of
+
+__all__ = ["Failure", "Failures", "headline", "rebuilt_error"]
+
+OF_ONE_CASE: Final = re.compile(r"""\[[^\]]*\]|'[^']*'|"[^"]*"|\d[\d.,]*""")  # ids, values and numbers in a text
 
 
 @attrs.frozen
@@ -51,10 +57,14 @@ class Failures(Sequence[Failure]):
         return len(self._found)
 
     def groups(self) -> list[list[Failure]]:
-        """Group by type and deepest line of the user's code, the largest group first."""
+        """Group by type and deepest line of the user's code, the largest group first.
+
+        What was raised by no line of the user's is grouped by what it says, whatever the ids, values and numbers in it are.
+        """
         found: dict[tuple[str, str], list[Failure]] = {}
         for failure in self._found:
-            found.setdefault((failure.kind, failure.place), []).append(failure)
+            where = failure.place or OF_ONE_CASE.sub("…", _first_line(failure))
+            found.setdefault((failure.kind, where), []).append(failure)
         return sorted(found.values(), key=len, reverse=True)
 
     def __repr__(self) -> str:
@@ -62,10 +72,23 @@ class Failures(Sequence[Failure]):
 
     def __str__(self) -> str:
         return "\n".join(
-            f"{len(group)} × {group[0].kind} at {group[0].place or group[0].step}: "
+            f"{len(group)} × {headline(group)} at {group[0].place or group[0].step}: "
             + ", ".join([*(failure.node for failure in group[:5]), *(["…"] if len(group) > 5 else [])])
             for group in self.groups()
         )
+
+
+def headline(group: Sequence[Failure]) -> str:
+    """Say what failures of one group have in common: the type and the text, or the text of the first if they differ."""
+    text, kind = _first_line(group[0]), type(group[0].error).__qualname__
+    if not text:
+        return kind
+    return f"{kind}: {text}" if all(_first_line(other) == text for other in group) else f"{kind}, the first: {text}"
+
+
+def _first_line(failure: Failure) -> str:
+    text = message_of(failure.error).partition("\n")[0]
+    return f"gave up after {failure.attempts} attempts: {text}" if isinstance(failure.error, Retry) else text
 
 
 def rebuilt_error(kind: str, text: str) -> BaseException:

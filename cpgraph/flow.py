@@ -545,10 +545,14 @@ class Flow:
         if names:
             name, pipeline = fan.scope.place.name, home[0].pipeline
             called = repr(pipeline.name) if pipeline is not None and pipeline.name else "… the name"
+            mend = f"where it is to be waited for, say after={called} of a pipeline that holds both it and what creates in it."
+            if home[0].parent is None:  # two pipelines of the graph: nothing that can be named holds both
+                creator = self.units[next(write.unit for write in row.writes if write.kind == "create")].name
+                mend = f"say after={creator!r} on pipeline {name!r}, which then begins when that has created all."
             self.decide.told(
                 "not-joined",
                 f"{row.table.name} {row.id!r} was created beside pipeline {name!r}: {', '.join(names)} goes on without it",
-                f"where it is to be waited for, say after={called} of a pipeline that holds both it and what creates in it.",
+                mend,
                 node_id(self._first_step(fan.scope).name, (*fan.instance.key, row.id)),
                 name,
             )

@@ -180,8 +180,9 @@ class Resumed:
         fingerprints: Mapping[str, Fingerprint],
         fingerprint_of: Callable[[int, int], str],
         told: Callable[..., None],
+        redone: Container[str] = (),
     ) -> None:
-        """Tell what changed in the graph's structure, and which steps outside of any record are kept by other code."""
+        """Tell what changed in the graph's structure, and which steps are kept by other code; `redone` are asked for anew."""
         for kind, text, mend in self.hints:
             told(kind, text, mend)
         new = [name for name in compiled.steps if name not in self.steps]
@@ -194,6 +195,7 @@ class Resumed:
             name
             for name, found in fingerprints.items()
             if name in self.steps
+            and name not in redone
             and self.steps[name]["fingerprint"] != found.digest.hex()
             and any(node[0] == name for node in self.kept.results)
         ]
@@ -259,7 +261,7 @@ def _from_last(last: Last) -> Resumed:
     done = len(results)
     return Resumed(
         last.row.number,
-        f"from run {last.row.number} ({last.row.status or 'killed'}), {done:,} nodes done",
+        f"from run {last.row.number} ({last.row.status or 'killed'}), {done:,} node{'s' if done != 1 else ''} done",
         _kept(results, failed, last.line),
         loads(body) if body is not None else {},
         tuple(last.meta["source"]),
@@ -330,7 +332,7 @@ def _from_version(version: Version, journal: Journal) -> Resumed:
 
     return Resumed(
         run.number if same else None,
-        f"from version v{version.number} of run {run.number}, {len(results):,} nodes done",
+        f"from version v{version.number} of run {run.number}, {len(results):,} node{'s' if len(results) != 1 else ''} done",
         _kept(results, failed, line),
         loads(body) if body is not None else {},
         ("records", None),

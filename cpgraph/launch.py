@@ -121,7 +121,7 @@ class _Launch:
         records.begin(states)
         world = World(compiled, records)
         last = last_run(journal, compiled.name)
-        meta = self._meta(journal, states, source, params, fingerprints, resumed, write=not planning)
+        meta = self._meta(journal, states, source, params, fingerprints, resumed, redo, write=not planning)
         line = self._first_line(journal, last, resumed, fingerprints)
         number = 0
         if not planning:
@@ -151,7 +151,8 @@ class _Launch:
             schedule.tellings.told("network", text, "name a directory on a local disk (dir=, --dir).")
         if resumed is not None:
             schedule.edited = resumed.edited
-            resumed.tell(compiled, fingerprints, metas.fingerprint_of, schedule.tellings.told)
+            redone = redo.wanted if redo is not None else frozenset()
+            resumed.tell(compiled, fingerprints, metas.fingerprint_of, schedule.tellings.told, redone)
         schedule.tellings.beside()
         schedule.fingerprint_of = metas.fingerprint_of
         if planning:
@@ -370,6 +371,7 @@ class _Launch:
         params: Mapping[str, Parameter],
         fingerprints: Mapping[str, Fingerprint],
         resumed: Resumed | None,
+        redo: _Redo | None,
         write: bool,
     ) -> dict[str, Any]:
         compiled = self.compiled
@@ -394,6 +396,7 @@ class _Launch:
             "graph": compiled.name,
             "kind": "resume" if self.order.resumes else "run",
             "resumed": resumed.number if resumed is not None else None,
+            "redo": sorted(redo.wanted) if redo is not None else [],
             "steps": steps,
             "adopted": resumed.adopted if resumed is not None else {},
             "units": {unit.index: unit.name for unit in compiled.units if unit.kind != STEP},
@@ -443,13 +446,16 @@ class _Launch:
             return f"resume {self.compiled.name}: {resumed.text}; {where}"
         text = f"run {self.compiled.name}: {where}"
         if self.compiled.models and self.order.data in (None, UNSET) and self.order.default_data is None:
-            text += "; no data given, so there are no records (run remembers results, resume remembers everything)"
+            text += "; no data given: it begins without records"
+            if last is not None and last.meta["chunks"]:  # run remembers results, resume remembers everything
+                text += f" (resume would go on with those of run {last.row.number})"
         if last is not None:
             now = {name: found.digest.hex() for name, found in fingerprints.items()}
             count, seconds = last.computed_by_run(now, _Metas(journal).fingerprint_of)
             if count:
-                text += f"; {count:,} results of run {last.row.number} are of other code and are computed now"
-                text += f" (about {duration(seconds)}): resume would keep them"
+                what, they, them = ("result", "is", "it") if count == 1 else ("results", "are", "them")
+                text += f"; {count:,} {what} of run {last.row.number} {they} of other code and {they} computed now"
+                text += f" (about {duration(seconds)}): resume would keep {them}"
         return text
 
 
@@ -467,11 +473,11 @@ class _Redo:
     """Which nodes are to be computed again, by step or id. `unmet`: what was named and has not turned up."""
 
     def __init__(self, wanted: frozenset[str]) -> None:
-        self._wanted = wanted
+        self.wanted = wanted
         self.unmet = set(wanted)
 
     def __call__(self, *names: str) -> bool:
-        met = self._wanted & {*names}
+        met = self.wanted & {*names}
         self.unmet -= met
         return bool(met)
 

@@ -18,7 +18,7 @@ from cpgraph.results import DEFAULT_PART, PART, Head, read_head
 from cpgraph.store import Store, ask
 from cpgraph.structure import Unit
 
-__all__ = ["Kept", "Node", "Result", "Results", "Work", "moved_inputs", "node_id", "stand"]
+__all__ = ["Kept", "Node", "Result", "Results", "Work", "met_by", "moved_inputs", "node_id", "stand"]
 
 
 def node_id(step: str, key: Iterable[Any]) -> str:
@@ -26,6 +26,8 @@ def node_id(step: str, key: Iterable[Any]) -> str:
 
     >>> node_id("f", ()), node_id("f", (3,)), node_id("f", ("3",)), node_id("f", ("a", 1))
     ('f', 'f[3]', 'f["3"]', 'f[a,1]')
+    >>> print(node_id("f", ("one\\ntwo",)))
+    f["one\\ntwo"]
     """
     parts = [_id_text(part) for part in key]
     return f"{step}[{','.join(parts)}]" if parts else step
@@ -33,12 +35,21 @@ def node_id(step: str, key: Iterable[Any]) -> str:
 
 def _id_text(part: Any) -> str:
     if not isinstance(part, str) or isinstance(part, Again):
-        return str(part)
-    if part and not set(part) & set(",[]~\"'") and not _reads_as_number(part):
+        return _printable(str(part))
+    if part and part.isprintable() and not set(part) & set(",[]~\"'") and not _reads_as_number(part):
         return part
     import json
 
-    return json.dumps(part, ensure_ascii=False)
+    return _printable(json.dumps(part, ensure_ascii=False))
+
+
+def _printable(text: str) -> str:
+    """Escape what would break a line, or not be seen, as JSON does."""
+    if text.isprintable():
+        return text
+    import json
+
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
 def _reads_as_number(text: str) -> bool:
@@ -47,6 +58,15 @@ def _reads_as_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def met_by(step: str, node: str, names: Iterable[str]) -> set[str]:
+    """Give which of these names of steps and nodes a node meets; ids match as text.
+
+    >>> sorted(met_by("f", 'f["3"]', ["f", "f[3]", "g"]))
+    ['f', 'f[3]']
+    """
+    return {step, node, node.replace('"', "")}.intersection(names)
 
 
 Work = tuple[bytes, int]

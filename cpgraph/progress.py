@@ -16,7 +16,7 @@ from cpgraph.results import ENDINGS
 from cpgraph.runs import Run
 from cpgraph.schedule import Schedule
 from cpgraph.screen import Row, Screen, is_terminal
-from cpgraph.structure import Unit
+from cpgraph.structure import Place, Unit
 from cpgraph.summary import Origin, Outcomes, summary
 from cpgraph.times import duration
 
@@ -129,10 +129,17 @@ def outcomes(schedule: Schedule) -> Outcomes:
         count = schedule.ledger.tally[unit.index][failed]
         around = next((place for place in unit.place.around() if place.skips), None)
         if count and around is not None:
-            name = (around.pipeline.name if around.pipeline is not None else None) or f"the pipeline of {unit.name}"
+            name = (around.pipeline.name if around.pipeline is not None else None) or _unnamed(around, schedule)
             skipped[name] = skipped.get(name, 0) + count
     steps = {unit.name: schedule.ledger.tally[unit.index] for unit in units}
     return Outcomes(steps, skipped, schedule.tellings.hints, schedule.journal.damaged)
+
+
+def _unnamed(place: Place, schedule: Schedule) -> str:
+    """Say which pipeline it is that has no name, by what is in it."""
+    units = schedule.compiled.units
+    names = [units[index].name for index in place.units() if units[index].step is not None]
+    return f"the pipeline of {names[0]}" if len(names) == 1 else f"the pipeline from {names[0]} to {names[-1]}"
 
 
 # Where a script's run comes from

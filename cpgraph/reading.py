@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cpgraph.errors import CpgraphError, StorageError, nearest
+from cpgraph.explain import how_failed
 from cpgraph.journal import Journal
 from cpgraph.nodes import node_id
 from cpgraph.results import ENDINGS
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 CHECKED: Final = 1 << 30  # bytes of a directory that `status` reads through unasked
+TRACEBACK: Final = "Traceback (most recent call last):"
 MOST_CHANGES: Final = 5  # that are shown of one version in a list of many
 
 
@@ -186,10 +188,15 @@ def _moment(when: float) -> str:
 
 
 def why_lines(runs: Sequence[Run], node: str, directory: object) -> Iterator[str]:
-    """Say why a node of the newest run that has its step ended as it did; of one that failed, with the traceback."""
+    """Say why a node of the newest run that has its step ended as it did; of what failed, with the traceback."""
     step, bracket, rest = node.partition("[")
     steps = {name for run in runs for name in run.line.by_step}
     run = next((run for run in reversed(runs) if step in run.line.by_step), None)
+    if run is None:
+        found = _opening_lines(runs, step, node)
+        if found:
+            yield from found
+            return
     if run is None or (bracket and not rest.endswith("]")):
         said = f"no run in {directory} has a step {step!r}.{nearest(step, steps)}" if run is None else f"{node!r} is not a node"
         raise CpgraphError(said, {"steps": some(sorted(steps))}, "name a node as it is printed, such as parse[7].")
@@ -198,10 +205,32 @@ def why_lines(runs: Sequence[Run], node: str, directory: object) -> Iterator[str
         yield from _step_lines(run, step)
         return
     key = _find_key(nodes, step, node, rest[:-1], run)
-    yield run.why(step, key)
     entry = run.line.entry(nodes[key])
     if entry.ended == "failed":
-        yield from (f"    {line}" for line in run.failure_meta(entry)["traceback"].rstrip().splitlines())
+        yield from _failure_lines(node_id(step, key), run, run.failure_meta(entry))
+    else:
+        yield run.why(step, key)
+
+
+def _opening_lines(runs: Sequence[Run], name: str, node: str) -> list[str]:
+    """Say how a condition, guard or `each=` failed that is named as it is printed, such as `open of parse[7]`."""
+    for run in reversed(runs):
+        units = {unit for unit, called in run.meta.get("units", {}).items() if called == name}
+        failed = {node_id(name, entry.key): entry for entry in run.line.failed() if entry.unit in units}
+        chosen = [known for known in failed if node in (name, known, known.replace('"', ""))]
+        if len(chosen) == 1:
+            return list(_failure_lines(chosen[0], run, run.failure_meta(failed[chosen[0]])))
+        if chosen:
+            return [f"{name} failed {len(chosen):,} times in run {run.number}; name one of them, such as {chosen[0]}"]
+    return []
+
+
+def _failure_lines(node: str, run: Run, kept: Mapping[str, Any]) -> Iterator[str]:
+    """Show a failure in full; a text that is all there is to show is not shown twice."""
+    first, *rest = how_failed(node, run.number, kept).splitlines()
+    yield first
+    traceback = kept["traceback"].rstrip().splitlines()
+    yield from (f"    {line}" for line in (traceback if TRACEBACK in traceback else traceback[1:] or rest))
 
 
 def _step_lines(run: Run, step: str) -> Iterator[str]:

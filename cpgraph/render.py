@@ -26,6 +26,7 @@ SUFFIXES: Final = (".svg", ".png", ".pdf", ".dot", ".gv", ".mmd")
 FONT: Final = "Arial"  # its widths are known to every layout program, and the fonts in its place elsewhere keep them
 LONGEST: Final = 60  # letters in a row
 LEGEND: Final = "solid arrow: takes the value · dashed: only waits"
+LEGEND_OF_A_RUN: Final = "times of steps: all their calls added up"
 
 
 def render(compiled: Compiled, path: str | os.PathLike[str] | None = None, run: Run | None = None) -> str:
@@ -153,6 +154,8 @@ def _heading(picture: Picture) -> str:
     rows = [_styled("name", picture.name, 17), *_small(picture.rows, 12)]
     if picture.arrows:
         rows.append(_styled("option", LEGEND, 10))
+    if picture.rows:
+        rows.append(_styled("option", LEGEND_OF_A_RUN, 10))
     return _label(rows, "LEFT")
 
 

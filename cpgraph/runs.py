@@ -566,7 +566,7 @@ class Run:
             return NoValue(
                 f"{node} has no value: it ended as {entry.ended}",
                 {"reason": report.reason} if report.reason else None,
-                "see run.failures.",
+                "ask for it with default=…: what is closed has no value." if entry.ended == "closed" else "see run.failures.",
             )
         known = [node_id(name, other) for other in list(self.line.by_step[name])[:3]]
         if known and not key:

@@ -1,8 +1,8 @@
 """Progress on a terminal: a few rows below whatever else is written, drawn anew some times a second.
 
 The cursor is left in an empty line above the rows. So what this process prints through `sys.stdout` and `sys.stderr` can take the
-rows away first (`_Above`), and what others write straight to the terminal, worker processes and commands that steps start, lands
-in a line of its own and is never wiped out. A process that is killed leaves nothing to be repaired.
+rows away first (`_Above`), and so does what worker processes print (`workers.OverRows`). What commands that steps start write
+straight to the terminal begins in a line of its own and is never wiped out. A process that is killed leaves nothing to repair.
 
 Rows are drawn by a thread of its own from counts that the run keeps anyway: a node costs nothing, and nobody waits for it.
 """

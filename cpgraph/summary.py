@@ -12,8 +12,9 @@ from typing import Final
 
 import attrs
 
+from cpgraph.errors import ConflictError
 from cpgraph.events import Hint
-from cpgraph.failures import Failure
+from cpgraph.failures import Failure, headline
 from cpgraph.results import ENDINGS
 from cpgraph.runs import Run
 from cpgraph.times import duration
@@ -89,7 +90,7 @@ def _failed(run: Run, failures: list[Failure]) -> Iterator[str]:
     for group in groups[:MOST_GROUPS]:
         first = group[0]
         place = f" at {short_path(first.place)}" if first.place else ""
-        yield f"  {len(group):,} × {_headline(text_of(first.error))}"
+        yield f"  {len(group):,} × {_one_line(headline(group))}"
         yield f"      {place.strip()}{' in ' if place else ''}{some([failure.node for failure in group])}"
     if len(groups) > MOST_GROUPS:
         yield f"  and {len(groups) - MOST_GROUPS} kinds more: see run.failures"
@@ -165,8 +166,7 @@ def _how_to_go_on(run: Run, failures: list[Failure], origin: Origin) -> Iterator
     if failures:
         groups = run.failures.groups()
         other = groups[1][0] if len(groups) > 1 else groups[0][-1]  # than the one that is shown already
-        if other.step in run.counts:  # and no condition or guard
-            rows.append((origin.reader("why", other.node), "shows one failure in full"))
+        rows.append((origin.reader("why", other.node), "shows one failure in full"))
     width = max((len(row[0]) for row in rows), default=0)
     yield "mend it, and go on:" if failures else "go on:"
     yield from (f"  {command:<{width}}  {text}" for command, text in rows)
@@ -177,8 +177,10 @@ def last_line(run: Run, outcomes: Outcomes, failures: Sequence[Failure] = (), or
     totals = Counter(outcomes.totals)
     if run.status == "ok" and not totals["computed"]:
         return f"ok: {_counts(totals)}: {_nothing(run, totals, origin)}"
-    apart = len(failures) - totals["failed"]  # conflicts, conditions, guards: they are no nodes
-    more = f", {counted(apart, 'failure')} between or around nodes" if apart > 0 else ""
+    conflicts = sum(isinstance(failure.error, ConflictError) for failure in failures)
+    asked = len(failures) - conflicts - totals["failed"]  # conditions, guards and the like: neither they nor conflicts are nodes
+    more = f", {counted(asked, 'failure')} of open= or each=" if asked > 0 else ""
+    more += f", {counted(conflicts, 'conflict')}" if conflicts else ""
     return f"{run.status}: {_counts(totals)}{more} in {duration(run.seconds)}"
 
 
@@ -231,10 +233,6 @@ def shell_line(parts: Iterable[str]) -> str:
     import shlex
 
     return shlex.join(parts)
-
-
-def _headline(text: str) -> str:
-    return _one_line(text.partition("\n")[0])
 
 
 def _one_line(text: str) -> str:

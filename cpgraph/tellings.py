@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import attrs
@@ -36,15 +36,20 @@ class Tellings:
         self._world = world
         self._hints: dict[tuple[str, str], Hint] = {}
         self._nodes: dict[tuple[str, str], dict[str, None]] = {}
+        self._at_the_end: dict[tuple[str, str], Callable[[], str]] = {}
         self._asked: dict[int, _Asked] = {}
 
-    def told(self, kind: str, text: str, mend: str, node: str = "", step: str = "") -> None:
-        """Tell the user something about a step, or about what the text says."""
+    def told(
+        self, kind: str, text: str, mend: str, node: str = "", step: str = "", at_the_end: Callable[[], str] | None = None
+    ) -> None:
+        """Tell the user something about a step, or about what the text says; `at_the_end` says it as it has come out."""
         about = (kind, step or text)
         nodes = self._nodes.setdefault(about, {})
         if node and len(nodes) < MOST_NODES:
             nodes[node] = None
         if about not in self._hints:
+            if at_the_end is not None:
+                self._at_the_end[about] = at_the_end
             self._hints[about] = hint = Hint(kind, text, mend, tuple(nodes))
             self._stream.emit(hint)
 
@@ -53,7 +58,11 @@ class Tellings:
 
     @property
     def hints(self) -> list[Hint]:
-        return [attrs.evolve(hint, nodes=tuple(self._nodes[about])) for about, hint in self._hints.items()]
+        texts = {about: say() for about, say in self._at_the_end.items()}
+        return [
+            attrs.evolve(hint, text=texts.get(about, hint.text), nodes=tuple(self._nodes[about]))
+            for about, hint in self._hints.items()
+        ]
 
     def asked(self, asker: Asker, reads: Sequence[tuple[Query, bytes]], failed: str = "") -> None:
         """Note which models a node asked for, and which fields (None: all) or which one record. failed: its id, if it did."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cpgraph.packages import USER, origin_of_file
+
+if TYPE_CHECKING:
+    from traceback import TracebackException
 
 __all__ = ["message_of", "shortened", "text_of", "told"]
 
@@ -25,12 +28,30 @@ def told(error: BaseException) -> tuple[str, str]:
         trace = trace.tb_next
     error.__traceback__ = trace
     try:
-        text = "".join(traceback.TracebackException(type(error), error, trace, compact=True).format())
+        shown = traceback.TracebackException(type(error), error, trace, compact=True)
+        _leave_ours_out(shown)
+        text = "".join(shown.format())
         frames = traceback.extract_tb(trace, limit=-100)
         own = [frame for frame in frames if _is_users(frame.filename)] or frames
         return shortened(text), f"{own[-1].filename}:{own[-1].lineno}" if own else ""
     except Exception:  # an error that cannot even be shown
         return text_of(error), ""
+
+
+def _leave_ours_out(shown: TracebackException) -> None:
+    """Take this library's frames out of what an error came from, and what has no others: the error says it already."""
+    for way in ("__cause__", "__context__"):
+        before: TracebackException | None = getattr(shown, way)
+        if before is None:
+            continue
+        _leave_ours_out(before)
+        frames = list(before.stack or ())
+        left = [frame for frame in frames if not frame.filename.startswith(HERE)]
+        if len(left) < len(frames):
+            if before.__cause__ or before.__context__ or any(_is_users(frame.filename) for frame in left):
+                before.stack[:] = left
+            else:
+                setattr(shown, way, None)
 
 
 def _is_users(file: str) -> bool:

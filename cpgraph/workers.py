@@ -13,16 +13,69 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from cpgraph.shipments import Opened, pack_outcome, pack_payload
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from multiprocessing.connection import Connection
 
-__all__ = ["serve"]
+__all__ = ["OverRows", "serve"]
 
 REPORT: Final = 0.005  # seconds after which a worker sends what it has
+
+
+class OverRows:
+    """Stands for a worker's stream to the terminal on which the run may draw its progress, below the cursor.
+
+    What is drawn there is taken away with each line, so that none is mixed with it; the run draws it anew. Lines are written as a
+    whole, also for the sake of other workers.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._begun = ""
+
+    def write(self, text: str) -> int:
+        if type(text) is not str:  # the stream says what is wrong with it
+            return self._stream.write(text)
+        whole, newline, self._begun = (self._begun + text).rpartition("\n")
+        if newline:
+            self._hand_on(f"{whole}\n")
+        return len(text)
+
+    def flush(self) -> None:
+        text, self._begun = self._begun, ""
+        self._hand_on(text)
+
+    def _hand_on(self, text: str) -> None:
+        if text:
+            self._stream.write(f"\x1b[J{text}")
+        self._stream.flush()
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _write_over_rows() -> None:
+    """Let what is printed here take progress away, if that is drawn on the terminal to which stderr goes."""
+    if os.name != "posix" or os.environ.get("TERM") == "dumb" or not _is_terminal(sys.stderr):
+        return
+    for name in ("stdout", "stderr"):
+        if _is_terminal(getattr(sys, name)):
+            setattr(sys, name, OverRows(getattr(sys, name)))
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    try:
+        return stream is not None and stream.isatty()
+    except (OSError, ValueError):  # closed
+        return False
 
 
 class Worker:
@@ -36,6 +89,7 @@ class Worker:
         self._lock = Lock()  # of what is sent, and of what is done but not sent
 
     def run(self, cargo: bytes) -> None:
+        _write_over_rows()
         Thread(target=self._listen, daemon=True).start()
         self._send("ready")
         opened = Opened(cargo)

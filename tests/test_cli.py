@@ -100,7 +100,7 @@ def test_the_story_from_the_shell(here: Path, command: Command) -> None:
     failed = command("run", "orders.py")
     assert failed.exit_code == 1
     assert last_line(failed.stderr) == "cpgraph: failed: 18 computed, 2 failed, 1 blocked"
-    assert "  2 × ValueError: could not convert string to float: '12,50'" in failed.stderr
+    assert "  2 × ValueError, the first: could not convert string to float: '12,50'" in failed.stderr
     assert "      at orders.py:12 in parse[7], parse[9]" in failed.stderr
     assert "  cpgraph resume orders.py" in failed.stderr
     write(here / "orders.py", fix=FIX)
@@ -175,6 +175,9 @@ def test_r3_resume_from_a_version(here: Path, command: Command) -> None:
     assert done.exit_code == 0
     assert "from version v5 of run 1, 5 nodes done" in done.stderr
     assert last_line(done.stderr).startswith("cpgraph: ok:")
+    planned = command("plan", "orders.py", "v5").stdout
+    assert "from version v5 of run 1, 5 nodes done" in planned and "20 as they are" in planned
+    assert "there is no file 'v5x'" in command("plan", "orders.py", "v5x").stderr
     assert last_line(command("resume", "orders.py", "5").stderr).startswith("cpgraph: ok:")
 
 
@@ -183,6 +186,9 @@ def test_r3_resume_from_a_saved_version(here: Path, command: Command) -> None:
     command("run", "orders.py", "--executor", "inline")
     save = "import cpgraph; cpgraph.runs()[-1].history[5].save('good.yml')"
     assert shell("-c", save, cwd=here).returncode == 0
+    planned = command("plan", "orders.py", "good.yml", "--dir", "elsewhere").stdout
+    assert "good.yml (version v5 of run 1), 5 nodes done" in planned and "5 as they are" in planned
+    assert not (here / "elsewhere").exists()
     done = command("resume", "orders.py", "good.yml", "--dir", "elsewhere")
     assert done.exit_code == 0, done.stderr
     assert last_line(done.stderr) == "cpgraph: ok: 16 computed, 5 cached"
@@ -550,12 +556,63 @@ def test_why(left: Path, command: Command) -> None:
     assert failed[0].startswith("parse[7] failed in run 1: ValueError: could not convert string to float: '12,50' (")
     assert failed[1] == "    Traceback (most recent call last):"
     assert failed[-1] == "    ValueError: could not convert string to float: '12,50'"
-    assert command("why", "report", "--run", 1).stdout.startswith("report was blocked: ")
+    assert command("why", "report", "--run", 1).stdout == (
+        "report was blocked behind 2 failures of parse, such as parse[7]: "
+        "ValueError: could not convert string to float: '12,50'.\n"
+    )
     assert command("why", "parse", "--run", 1).stdout.splitlines() == [
         "parse has 20 nodes in run 1; name one of them:",
         "    18 computed, such as parse[0]",
         "    2 failed, such as parse[7]",
     ]
+
+
+def test_why_takes_what_is_printed_of_conditions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
+    """And says of what is blocked behind them which error that was."""
+    monkeypatch.chdir(tmp_path)
+
+    def work(name: str) -> str:
+        return name
+
+    def opens(name: str) -> bool:
+        return bool(1 / (len(name) - 1))
+
+    def beside() -> int:
+        return 1
+
+    def broken() -> bool:
+        raise KeyError("x")
+
+    names = cp.pipeline(cp.pipeline(work, open=opens, name="inner"), each={"name": ["a", "bb", "c,"]})
+    run = cp.Graph(names, cp.pipeline(beside, open=broken)).run()
+    assert [failure.node for failure in run.failures] == ["open of inner[a]", "open of beside"]
+    shown = command("why", "open of inner[a]").stdout.splitlines()
+    assert shown[0].startswith("open of inner[a] failed in run 1: ZeroDivisionError: division by zero (")
+    assert shown[-1] == "    ZeroDivisionError: division by zero"
+    assert command("why", "open of beside").stdout.startswith("open of beside failed in run 1: KeyError: 'x' (")
+    assert (
+        command("why", "work[a]").stdout == "work[a] was blocked behind open of inner[a]: ZeroDivisionError: division by zero.\n"
+    )
+    assert command("why", "beside").stdout == "beside was blocked behind open of beside: KeyError: 'x'.\n"
+    assert command("why", "open of inner[bb]").exit_code == 2
+    run = cp.Graph(cp.pipeline(cp.pipeline(work, open=opens, name="inner"), each={"name": ["a", "b", "3"]}), name="two").run()
+    assert (
+        command("why", "open of inner").stdout
+        == "open of inner failed 3 times in run 2; name one of them, such as open of inner[a]\n"
+    )
+    assert command("why", "open of inner[3]").stdout.startswith('open of inner["3"] failed')
+
+
+def test_why_shows_the_text_of_a_library_error_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def other() -> object:
+        return [1, cp.update(n=1)]
+
+    cp.Graph(other, name="one").run()
+    first, *rest = command("why", "other").stdout.splitlines()
+    assert first.startswith("other failed in run 1: ") and first.endswith(" (in no line of your code).")
+    assert not any("Mend" in line for line in [first, *rest[:-1]]) and rest[-1].startswith("    Mend: ")
 
 
 @pytest.mark.parametrize(

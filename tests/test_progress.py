@@ -81,7 +81,7 @@ def test_a_failed_run_says_what_failed_and_how_to_go_on(tmp_path: Path, capsys: 
     assert shown == [
         f"cpgraph: run orders: results are kept in {tmp_path}{os.sep}",
         "cpgraph: 3 failures, of 2 kinds:",
-        "  2 × ValueError: could not convert string to float: '1,5'",
+        "  2 × ValueError, the first: could not convert string to float: '1,5'",
         f"      at {PLACE} in parse[2], parse[4]",
         "  1 × KeyError: 'zip'",
         f"      at {CHECK} in check[3]",
@@ -105,6 +105,15 @@ def test_f1_what_was_skipped_as_asked_is_summed_up(tmp_path: Path, capsys: pytes
     assert not run.ok
     assert 'cpgraph: skipped as asked: 3 of each order (on_error="skip")' in lines
     assert "cpgraph: blocked behind what failed: 2 of check" in lines
+
+
+def test_f1_the_pipeline_that_skips_is_named_also_if_what_failed_is_deep_in_it(capsys: pytest.CaptureFixture[str]) -> None:
+    for parts, named in (
+        ((cp.pipeline(parse), report), "the pipeline from parse to report"),
+        ((cp.pipeline(parse),), "the pipeline of parse"),
+    ):
+        cp.Graph(cp.pipeline(*parts, each=Order, on_error="skip")).run(BAD, dir=None)
+        assert f'cpgraph: skipped as asked: 2 of {named} (on_error="skip")' in said(capsys)
 
 
 def test_o1_each_hint_once_with_its_mend(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,7 +152,7 @@ def test_in_memory_there_is_nothing_to_go_on_from(capsys: pytest.CaptureFixture[
 
 def test_a_graph_without_records_says_that_it_got_no_data(capsys: pytest.CaptureFixture[str]) -> None:
     orders().run(dir=None)
-    assert "no data given, so there are no records" in said(capsys)[0]
+    assert "no data given: it begins without records" in said(capsys)[0]
     orders().run([], dir=None)
     assert "no data" not in said(capsys)[0]
 
@@ -160,7 +169,7 @@ def test_a_conflict_is_counted_apart_from_nodes(capsys: pytest.CaptureFixture[st
     assert len(run.failures) == 1
     assert lines[1] == "cpgraph: 1 failure:"
     assert lines[2].startswith("  1 × ConflictError: two writes 'amount' of Order 1, and so does one")
-    assert lines[-1] == "cpgraph: failed: 2 computed, 1 failure between or around nodes in … s"
+    assert lines[-1] == "cpgraph: failed: 2 computed, 1 conflict in … s"
 
 
 def test_a_run_inside_a_step_is_the_steps_to_report(capsys: pytest.CaptureFixture[str]) -> None:
@@ -266,6 +275,53 @@ def test_long_texts_and_many_kinds_are_cut_short(tmp_path: Path) -> None:
     assert len(heads) == 10
     assert max(map(len, heads)) < 180
     assert not any("second line" in line for line in heads)
+
+
+def test_f4_texts_that_differ_in_a_group_are_not_passed_off_as_one(tmp_path: Path) -> None:
+    """Grouped is by type and line; of failures that no line of the user's has raised, by what they say beside ids and numbers."""
+
+    def weigh(record: Order) -> None:
+        raise ValueError(f"too long: {record.id}")
+
+    def same(record: Order) -> None:
+        raise ValueError("too long")
+
+    def write(record: Order) -> object:
+        return cp.create(Order(id=record.id, amount="")) if record.id < 3 else cp.update(nothing=1)
+
+    graph = cp.Graph(cp.pipeline([weigh, same, write], each=Order), name="burst")
+    run = graph.run([Order(id=n, amount="") for n in range(7)], dir=None)
+    lines = summary(run, Outcomes({"weigh": [0, 0, 7, 0, 0]}), Origin(directory=None))
+    assert [line for line in lines if " × " in line] == [
+        "  7 × ValueError, the first: too long: 0",
+        "  7 × ValueError: too long",
+        "  4 × CpgraphError: an update does not fit Order",
+        "  3 × CpgraphError, the first: Order 0 exists already",
+    ]
+    assert (
+        str(run.failures).splitlines()[3]
+        == "3 × CpgraphError, the first: Order 0 exists already at write: write[0], write[1], write[2]"
+    )
+
+
+def test_no_frame_of_this_library_is_shown_of_what_a_failure_came_from() -> None:
+    def missing() -> cp.File:
+        return cp.File("there/is/none")
+
+    def caused() -> int:
+        try:
+            return int("x")
+        except ValueError as error:
+            raise KeyError("outer") from error
+
+    def named() -> int:
+        raise KeyError("outer") from ValueError("raised by nobody")
+
+    run = cp.Graph([missing, caused, named]).run(dir=None)
+    texts = {failure.node: failure.traceback for failure in run.failures}
+    assert "File " not in texts["missing"].replace("a File that", "") and texts["missing"].count("is not there") == 1
+    assert texts["caused"].count("Traceback") == 2 and "invalid literal" in texts["caused"]
+    assert "raised by nobody" in texts["named"]
 
 
 def test_a_record_that_cannot_be_shown_is_named_by_its_type() -> None:

@@ -536,6 +536,7 @@ def test_a_run_shows_counts_and_colours() -> None:
     looks = [LOOKS[ended][0] for ended in ("failed", "blocked", "blocked")]
     assert [picture.fill(name) for name in ("parse", "double", "report")] == looks
     assert f"run {run.number} · failed" in " ".join(picture.texts)
+    assert "times of steps: all their calls added up" in picture.texts and "all their calls" not in chain().render()
     assert "4 computed · × 1 failed · 2 blocked · 2 closed" in picture.texts
 
 
@@ -563,6 +564,20 @@ def test_the_time_that_a_step_took_is_shown_where_it_is_worth_it() -> None:
     assert tallies(run)["parse"].seconds == pytest.approx(took)
     rows = [tally_rows(Tally(Counter(computed=2), seconds=seconds)) for seconds in (0.0009, 0.25, 75)]
     assert [row.text for (row,) in rows] == ["2 computed", "2 computed · 250 ms", "2 computed · 1 min 15 s"]
+
+
+def test_counts_are_never_cut() -> None:
+    """What is too long for a row goes on in the next."""
+    counts = Counter(computed=1_204_000, cached=4_207_000, failed=13_000, blocked=92_000, closed=4_207_000)
+    tally = Tally(counts, Counter(OverlyLongNamedErrorOfTheUser=12_345, AnotherOverlyLongNamedError=655), 3_723, 1_000_000)
+    rows = [row.text for row in tally_rows(tally)]
+    assert rows == [
+        "1,204,000 computed · 4,207,000 cached · × 13,000 failed",
+        "92,000 blocked · 4,207,000 closed · 1 h 2 min",
+        "1,000,000 kept from other code",
+        "× OverlyLongNamedEr… 12,345, AnotherOverlyLong… 655",
+    ]
+    assert max(map(len, rows)) < 60
 
 
 @pytest.mark.usefixtures("untimed")

@@ -490,6 +490,25 @@ def test_e2_whatever_comes_after_the_smaller_part_is_told_of(shape: str) -> None
     assert go(cp.pipeline(rows), cp.pipeline(feed), data=[A(id=1)]).hints == []
 
 
+def test_e2_of_two_pipelines_of_the_graph_the_mend_names_the_creator() -> None:
+    def work(record: A) -> int:
+        return record.id
+
+    def feed() -> Any:
+        return cp.create(A(id=9))
+
+    def total(work: list[int]) -> list[int]:
+        return work
+
+    def parts(**after: Any) -> list[Any]:
+        return [cp.pipeline(cp.pipeline(work, each=A, **after), total), cp.pipeline(feed)]
+
+    (hint,) = go(*parts()).hints
+    assert hint.mend == "say after='feed' on pipeline 'work', which then begins when that has created all."
+    run = go(*parts(after="feed"))
+    assert run.value(total) == [9] and run.hints == []
+
+
 def test_e2_the_mend_is_one() -> None:
     def work(record: A) -> int:
         return record.id
@@ -847,7 +866,26 @@ def test_e4_a_join_says_999_of_1000() -> None:
     run = go(cp.pipeline(cp.pipeline(value, each=A, on_error="skip"), total), data=as_(*range(1000)))
     assert run.value(total) == 999
     (hint,) = run.hints
-    assert "999 of 1000" in hint.text
+    assert "999 of 1,000" in hint.text
+
+
+def test_e4_a_join_counts_what_is_joined_not_what_was_closed() -> None:
+    def a(n: int) -> int:
+        if n == 7:
+            raise ValueError("edge")
+        return n
+
+    def b(a: int) -> int:
+        return a
+
+    def values(b: dict[int, int]) -> int:
+        return len(b)
+
+    inner = cp.pipeline(b, open=lambda n: n >= 5)
+    run = go(cp.pipeline(cp.pipeline(a, inner, each=A, on_error="skip"), values), data=as_(*range(10)))
+    assert run.value(values) == 4
+    told = next(hint for hint in run.hints if hint.kind == "joined-fewer")
+    assert told.text == "values joins 4 of 10 of b: 1 failed, 5 have no value for it"
 
 
 @both

@@ -496,6 +496,7 @@ def test_f3_retry_asks_for_another_call(tmp_path):
 
     run = cp.Graph(never).run(dir=tmp_path)
     assert len(count) == 3 and run.failures[0].attempts == 3 and "Retry" in run.failures[0].kind
+    assert "1 × Retry: gave up after 3 attempts: retry after 0 s at " in str(run.failures)
 
 
 def test_f3_backoff_waits_longer_each_time_and_holds_up_nobody_else(tmp_path):

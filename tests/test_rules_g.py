@@ -290,10 +290,31 @@ def test_g3_a_guard_that_never_opens_ends_as_closed_and_hangs_nothing(tmp_path, 
     run = graph.run(rows(1, 2), dir=tmp_path, executor=executor)
     assert run.status == "ok" and run.counts["mark"] == {"closed": 2} and run.value(last) == "done" and run.value("count") == 0
     assert "gated" in run.why("mark", 1) and "count(Row, ok=True)" in run.why("mark", 1)
-    with pytest.raises(cp.NoValue, match="closed"):
+    with pytest.raises(cp.NoValue, match="closed") as refused:
         run.value(mark, 1)
+    assert refused.value.mend == "ask for it with default=…: what is closed has no value."
     (told,) = [hint for hint in run.hints if hint.kind == "passed-closed"]
     assert told.text == "last, count went on past gated, which was closed" and "open=" in told.mend
+
+
+def test_g3_what_went_on_past_a_part_that_ran_for_some_is_told_with_counts(tmp_path, capsys):
+    """A condition that lets some in, a guard that closes when some have run, and one that never opens."""
+    graph = cp.Graph(
+        cp.pipeline(cp.pipeline(grow, name="inner", open=lambda id: id > 3), last, each=Row),
+        cp.pipeline(
+            cp.pipeline(mark, each=Row, name="some", concurrency=1, open=lambda store: store.count(Row, ok=True) < 3),
+            cp.alias(last, "after"),
+        ),
+        cp.pipeline(cp.pipeline(before, name="never", open=lambda store: False), cp.alias(last, "end")),
+    )
+    run = graph.run(rows(*range(1_300)), dir=tmp_path)
+    told = {hint.text for hint in run.hints if hint.kind == "passed-closed"}
+    assert told == {
+        "last went on past inner, which was closed for 4 of 1,300",
+        "after went on past some, which was closed for 1,297 of 1,300",
+        "end went on past never, which was closed",
+    }
+    assert "  last went on past inner, which was closed for 4 of 1,300" in capsys.readouterr().err.splitlines()
 
 
 def test_g3_guards_are_settled_first_in_graph_order_first(tmp_path):

@@ -356,6 +356,8 @@ IDS: list[tuple[Any, str]] = [
     ("a~2", 'f["a~2"]'),
     ('a"b', 'f["a\\"b"]'),
     ("a'b", 'f["a\'b"]'),
+    ("a\nb", 'f["a\\nb"]'),
+    ("a\x7f\u2028é", 'f["a\\u007f\\u2028é"]'),
     ("x" * 300, f"f[{'x' * 300}]"),
 ]
 
@@ -370,6 +372,15 @@ def test_n3_a_nodes_id_is_the_step_and_the_id(id: Any, text: str) -> None:
     assert node.id == text and run.value(f, id) == 1 and list(run.values(f)) == [id]
     model = str(type(id).__name__)
     assert model in ("int", "str")
+
+
+def test_n3_an_id_breaks_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def f(it: str) -> int:
+        return int(it)
+
+    run = cp.Graph(cp.pipeline(f, each={"it": ["one\ntwo", "one\ntwo"]})).run(dir=None)
+    assert [node.id for node in run.nodes] == ['f["one\\ntwo"]', "f[one\\ntwo~2]"]
+    assert '["one\\ntwo"], f[one\\ntwo~2]' in capsys.readouterr().err and run.value(f, "one\ntwo", default=0) == 0
 
 
 @both

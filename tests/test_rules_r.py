@@ -90,9 +90,10 @@ def test_r1_run_without_any_data_says_so_in_its_first_line(tmp_path, capsys):
     graph = cp.Graph(cp.pipeline(parse, each=Row))
     graph.run(rows(1), dir=tmp_path)
     capsys.readouterr()
-    assert graph.run(dir=tmp_path).data == {}
-    first = capsys.readouterr().err.splitlines()[0]
-    assert "no records" in first and "run remembers results, resume remembers everything" in first
+    for more in (" (resume would go on with those of run 1)", ""):
+        assert graph.run(dir=tmp_path).data == {}
+        first = capsys.readouterr().err.splitlines()[0]
+        assert first.endswith(f"{os.sep}; no data given: it begins without records{more}")
 
 
 def test_r1_a_version_or_run_serves_as_data(tmp_path):
@@ -649,6 +650,34 @@ def test_r4_redo_of_an_id_that_reads_as_a_number_is_of_that_one_alone(tmp_path):
     assert ran(both, "f[3]") == ["f[3]"]
     assert ran(both, 'f["3"]') == ['f["3"]']
     assert ran({"3": "text"}, "f[3]") == ['f["3"]']
+
+
+def test_r4_one_result_of_other_code_is_one(tmp_path, capsys):
+    def graph(factor):
+        def parse(id: int) -> int:
+            return id * factor
+
+        return cp.Graph(cp.pipeline(parse, each=Row), name="edited")
+
+    graph(1).run(rows(1), dir=tmp_path)
+    assert "from run 1 (ok), 1 node done;" in graph(1).plan(dir=tmp_path, resume=True).line
+    graph(2).run(rows(1), dir=tmp_path)
+    said = capsys.readouterr().err
+    assert "; 1 result of run 1 is of other code and is computed now (about" in said and "resume would keep it\n" in said
+
+
+def test_r4_what_redo_computes_anew_is_not_told_as_kept(tmp_path):
+    """A step of which single nodes are asked for is kept but for these, and told."""
+
+    def graph(factor):
+        def parse(id: int) -> int:
+            return id * factor
+
+        return cp.Graph(cp.pipeline(parse, each=Row), name="edited")
+
+    for place, redo, told in (("a", (), ["kept-other-code"]), ("b", "parse[1]", ["kept-other-code"]), ("c", "parse", [])):
+        graph(1).run(rows(1, 2), dir=tmp_path / place)
+        assert kinds(graph(2).resume(dir=tmp_path / place, redo=redo)) == told
 
 
 @pytest.mark.parametrize("verb", ["run", "resume"])

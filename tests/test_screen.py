@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from cpgraph.screen import Row, Screen, fitting, is_terminal
+from cpgraph.workers import OverRows
 from tests.terminal import Terminal
 
 
@@ -139,6 +140,23 @@ def test_what_others_write_straight_to_the_terminal_is_not_wiped_out(terminal: T
     lines = seen(terminal)
     assert lines[0] == "a command prints"
     assert lines[1].startswith("parse")
+
+
+def test_lines_of_worker_processes_are_not_mixed_with_the_rows(terminal: Terminal, streams: Callable[[], None]) -> None:
+    """Any number of them, and long ones, until rows are drawn again."""
+    streams()
+    watched = Watched(*(Row(f"step {n}", n, 9) for n in range(6)))
+    out = OverRows(terminal.stream())
+    screen = opened(terminal, watched)
+    lines = [*(f"line {n}" for n in range(20)), "long " * 18]
+    print(*lines[:3], sep="\n", file=out)
+    out.writelines(f"{line}\n" for line in lines[3:])
+    watched.await_look()
+    watched.await_look()
+    screen.close()
+    shown = seen(terminal)
+    assert shown[:21] == [line.rstrip() for line in lines]
+    assert len(shown) == 27 and all(line.startswith("step") for line in shown[21:])
 
 
 def test_logging_goes_above_the_rows_and_is_given_back(terminal: Terminal, streams: Callable[[], None]) -> None:
