@@ -12,7 +12,7 @@ from cpgraph.contents import files_in
 from cpgraph.gates import said
 from cpgraph.lines import Entry, Line
 from cpgraph.models import File
-from cpgraph.nodes import met_by, node_id
+from cpgraph.nodes import node_id
 from cpgraph.pickles import loads_plain
 from cpgraph.results import Head
 from cpgraph.times import duration
@@ -49,7 +49,7 @@ def why(run: Any, step: str, key: tuple[Any, ...]) -> str:
             codes = f"its result is of code {fingerprint[:8]}, {made}; the code is now {mine[:8]}"
             return f"{node} was kept as it was: {codes}. `run` would compute it."
         return f"{node} did not run: code, inputs and what it read are as they were when its result was {made}."
-    reasons = ["it was asked to (redo)"] if met_by(step, node, run.meta.get("redo", ())) else []
+    reasons = ["it was asked to (redo)"] if _is_redone(run, step, key) else []
     before = _before(run, step, key)
     if before is not None:
         reasons += _reasons(run, line.steps[entry.unit], head, before)
@@ -154,6 +154,15 @@ def compare(names: tuple[str, ...], parts: bytes, old_names: tuple[str, ...], ol
     if code != old_code and not found:
         found.append("the code of a class or function that it is given is another")
     return found
+
+
+def _is_redone(run: Any, step: str, key: tuple[Any, ...]) -> bool:
+    """Tell whether a node was to be computed whatever there was; `f[3]` is f["3"] where there is no other f[3] (rule N3)."""
+    names, node = run.meta.get("redo", ()), node_id(step, key)
+    if step in names or node in names:
+        return True
+    twin = tuple(int(id) if isinstance(id, str) and id.isdecimal() else id for id in key)
+    return node.replace('"', "") in names and (twin == key or twin not in run.line.by_step[step])
 
 
 @attrs.frozen

@@ -18,7 +18,7 @@ from cpgraph.results import DEFAULT_PART, PART, Head, read_head
 from cpgraph.store import Store, ask
 from cpgraph.structure import Unit
 
-__all__ = ["Kept", "Node", "Result", "Results", "Work", "met_by", "moved_inputs", "node_id", "stand"]
+__all__ = ["Kept", "Node", "Result", "Results", "Work", "moved_inputs", "node_id", "stand"]
 
 
 def node_id(step: str, key: Iterable[Any]) -> str:
@@ -58,15 +58,6 @@ def _reads_as_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def met_by(step: str, node: str, names: Iterable[str]) -> set[str]:
-    """Give which of these names of steps and nodes a node meets; ids match as text.
-
-    >>> sorted(met_by("f", 'f["3"]', ["f", "f[3]", "g"]))
-    ['f', 'f[3]']
-    """
-    return {step, node, node.replace('"', "")}.intersection(names)
 
 
 Work = tuple[bytes, int]

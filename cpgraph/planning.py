@@ -236,7 +236,7 @@ class Planner(Schedule):
             if self._is_doubtful(unit, instance, doubtful):
                 doubtful.add((unit.index, id(instance)))
                 self.steps[step].follows += 1
-            elif self.results.redo is not None and self.results.redo(step, node_id(step, key)):
+            elif self.results.is_redone(Node(unit, instance, [])):
                 self._count_certain(REDONE, step, key)
             elif (self.results.kept is not None and (step, key) in self.results.kept.results) or done.has(step, key):
                 self.steps[step].follows += 1

@@ -114,7 +114,11 @@ class _Reading:
 
     def hints(self) -> Iterator[tuple[str, str, str]]:
         for kind, keys, said in (
-            ("edited", self.loaded.edited, "edited or added by hand, and run from the first step"),
+            (
+                "edited",
+                self.loaded.edited,
+                "edited or added by hand: what was done for it is not kept",
+            ),
             ("removed", self.loaded.removed, "taken out by hand, and gone with what was done for it"),
         ):
             if keys:

@@ -235,7 +235,7 @@ def test_r7_an_edited_record_runs_again_and_with_it_what_joins_it() -> None:
     assert run.data == want.data
     assert run.value(report) == want.value(report)
     (hint,) = [hint for hint in run.hints if hint.kind == "edited"]
-    assert hint.text == "Order 1: edited or added by hand, and run from the first step"
+    assert hint.text == "Order 1: edited or added by hand: what was done for it is not kept"
 
 
 def test_r7_what_an_edited_record_creates_again_as_it_was_is_kept() -> None:
