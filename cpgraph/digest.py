@@ -223,7 +223,8 @@ def _named(value: Any, walk: Walk) -> bytes:
     """Encode a class by name, or a function that can be found by its name again."""
     name = qualified_name(value)
     if "<lambda>" in name or ("<locals>" in name and not isinstance(value, type)):
-        return walk.refused(value, "a function made inside another has no name to be known by")
+        kind = "a lambda" if "<lambda>" in name else "a function made inside another"
+        return walk.refused(value, f"{kind} has no name to be known by")
     return b"n" + _str(name)
 
 

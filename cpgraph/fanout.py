@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cpgraph.contents import as_data, met
+from cpgraph.digest import Undigestible, Unreadable
 from cpgraph.errors import CpgraphError
 from cpgraph.models import File
 
@@ -46,7 +47,7 @@ def items_of(source: Any, what: str) -> list[tuple[Any, Any, bytes]]:
                     {"given by": what},
                     "use ints or strings.",
                 )
-        return [(key, item, _digest(item)[1]) for key, item in source.items()]
+        return [(key, item, _digest(item, what)[1]) for key, item in source.items()]
     if not isinstance(source, list | tuple | range):
         raise CpgraphError(
             f"each= runs over a list, tuple, range or dict, not {type(source).__name__}",
@@ -56,7 +57,7 @@ def items_of(source: Any, what: str) -> list[tuple[Any, Any, bytes]]:
     seen: dict[Any, int] = {}
     found = []
     for item in source:
-        address, part = _digest(item)
+        address, part = _digest(item, what)
         id = _id_of(item, address)
         first, count = id, seen.get(id, 0) + 1
         while id in seen:
@@ -68,9 +69,16 @@ def items_of(source: Any, what: str) -> list[tuple[Any, Any, bytes]]:
     return found
 
 
-def _digest(item: Any) -> tuple[bytes, bytes]:
+def _digest(item: Any, what: str) -> tuple[bytes, bytes]:
     before = met.count
-    address = as_data(item)
+    try:
+        address = as_data(item)
+    except Unreadable:
+        raise
+    except Undigestible as error:
+        mend = "run over what it is made of: numbers, text, lists, dicts, instances of your classes."
+        facts = {"given by": what, "item": f"a {type(item).__name__}", **error.facts}
+        raise CpgraphError("an item to run over cannot be digested", facts, mend) from error
     return address, address if met.count == before else b""
 
 

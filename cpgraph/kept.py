@@ -234,12 +234,13 @@ def resume_from(start: Any, journal: Journal, compiled: Compiled) -> Resumed:
         )
     last = last_run(journal, compiled.name)
     if last is None:
-        known = sorted({row.graph for row in journal.runs() if row.graph})
-        where = journal.directory or "memory"
+        names = {row.graph for row in journal.runs() if row.graph}
+        others = sorted(names - {compiled.name})
+        facts = {"runs of it": "none came to its first commit"} if compiled.name in names else {}
         raise CpgraphError(
-            f"there is no run of {compiled.name!r} in {where} to resume",
-            {"graphs that have run there": ", ".join(known) or "none"},
-            "say run first, or name the graph as it was: Graph(…, name=…)." if known else "say run first.",
+            f"there is no run of {compiled.name!r} in {journal.directory or 'memory'} to resume",
+            {**facts, "graphs that have run there" if not facts else "other graphs": ", ".join(others) or "none"},
+            "say run first, or name the graph as it was: Graph(…, name=…)." if others else "say run first.",
         )
     return _from_last(last)
 

@@ -16,6 +16,7 @@ import attrs
 
 from cpgraph import data as records_data
 from cpgraph.contents import looked_up
+from cpgraph.digest import Undigestible, Unreadable
 from cpgraph.errors import CpgraphError, DataError, StorageError, nearest
 from cpgraph.events import Damaged, Hint, RunEnded, RunStarted, Stream
 from cpgraph.execute import Target
@@ -258,7 +259,7 @@ class _Launch:
             value = looked_up(value)
             if annotation is not EMPTY:
                 value = convert(value, annotation, f"parameter {name!r}")
-            found[name] = Parameter.of(value, False)
+            found[name] = _parameter(name, value, False)
         self.given = {name: given[name] if isinstance(given[name], Files) else one.value for name, one in found.items()}
         return found
 
@@ -272,7 +273,8 @@ class _Launch:
                     declared = self.compiled.parameters.get(binding.name, EMPTY)
                     own = binding.default is not EMPTY and binding.name not in self.compiled.declared
                     value = binding.default if own else declared
-                    found[unit.step.name, binding.name] = Parameter.of(value, True)
+                    about = {"step": f"{unit.step.name}, {unit.step.where}"} if own else {"declared in": "Graph(params=…)"}
+                    found[unit.step.name, binding.name] = _parameter(binding.name, value, True, **about)
         return found
 
     def _records(self, resumed: Resumed | None) -> tuple[list[State], Any]:
@@ -467,6 +469,18 @@ def _misfits(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
                 dumps(value)
             except Unpicklable as error:
                 yield f"{model} {fields['id']!r}, field {name!r}: {error.type} does not pickle"
+
+
+def _parameter(name: str, value: Any, default: bool, **about: object) -> Parameter:
+    """Make a parameter of its value; raises what says which one has a value without a digest."""
+    try:
+        return Parameter.of(value, default)
+    except Unreadable:
+        raise
+    except Undigestible as error:
+        what = f"the {'default' if default else 'value'} of parameter {name!r} cannot be digested"
+        mend = "give what it is made of: numbers, text, lists, dicts; or look for it in the step."
+        raise CpgraphError(what, {**about, **error.facts}, mend) from error
 
 
 class _Redo:

@@ -201,8 +201,11 @@ class Store:
 
 def not_found(model: str, id: Any, known: Iterable[Any]) -> RecordNotFound:
     """Make the error for a record that is not there, with near ids."""
+    known = list(known)
     ids = [str(other) for other in known]
     near = get_close_matches(str(id), ids, n=3) or ids[:3]
+    if type(id) is int and all(type(other) is int for other in known):
+        near = [str(other) for other in sorted(known, key=lambda other: abs(other - id))[:3]]
     return RecordNotFound(
         f"there is no {model} with the id {id!r} in what this node sees",
         {"near ids": ", ".join(near) if near else "none: there are no records of this model", "records": len(ids)},

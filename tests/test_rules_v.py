@@ -703,6 +703,25 @@ def open_reduced(make_reduced: Reduced) -> int:
     return make_reduced.n
 
 
+def test_v5_what_has_no_digest_is_told_by_its_name_and_place():
+    """Of parameters, defaults and items: which one, of what type, and why not."""
+
+    def keyed(n, by=lambda value: value):
+        return n
+
+    def locked(n, lock):
+        return n
+
+    one = cp.pipeline(keyed, each={"n": [1]})
+    with pytest.raises(cp.CpgraphError, match="the default of parameter 'by' cannot be digested") as caught:
+        cp.Graph(one).run(dir=None)
+    assert "test_rules_v.py" in str(caught.value) and "a lambda has no name" in str(caught.value)
+    with pytest.raises(cp.CpgraphError, match="the value of parameter 'lock' cannot be digested"):
+        cp.Graph(cp.pipeline(locked, each={"n": [1]}), params=["lock"]).run(dir=None, params={"lock": threading.Lock()})
+    (failure,) = cp.Graph(cp.pipeline(locked, each={"n": [threading.Lock()]}), params={"lock": 1}).run(dir=None).failures
+    assert "an item to run over cannot be digested" in str(failure.error) and "a lock" in str(failure.error)
+
+
 def test_v5_a_value_without_a_rule_counts_by_what_reduce_gives(tmp_path: Path) -> None:
     graph = cp.Graph(cp.pipeline(make_reduced, open_reduced, each=Item), name="reduced")
     assert graph.run(items(1), dir=tmp_path, executor="inline").value(open_reduced, 1) == 1
