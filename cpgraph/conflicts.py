@@ -53,14 +53,21 @@ class Conflicts:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._met: dict[About, list[Conflict]] = {}
+        self._met: list[Conflict] = []
 
-    def add(self, conflict: Conflict, place: Place, at: Instance) -> None:
-        about = (place.index, id(at), conflict.model, conflict.field)
-        self._met.setdefault(about, []).append(conflict)
+    def add(self, conflict: Conflict) -> None:
+        self._met.append(conflict)
 
     def __bool__(self) -> bool:
         return bool(self._met)
+
+    def _by_part(self) -> dict[About, list[Conflict]]:
+        """Group them by part, now that it is known which records came late, and for whom (rule E2)."""
+        found: dict[About, list[Conflict]] = {}
+        for conflict in self._met:
+            place, at, _ = part_of(self._world, conflict)
+            found.setdefault((place.index, id(at), conflict.model, conflict.field), []).append(conflict)
+        return found
 
     def failures(self) -> tuple[list[dict[str, Any]], dict[str, BaseException]]:
         """Give the failures as they are kept, and their errors."""
@@ -68,7 +75,7 @@ class Conflicts:
         errors: dict[str, BaseException] = {}
         compiled = self._world.compiled
         found = []
-        for about, met in self._met.items():
+        for about, met in self._by_part().items():
             pairs = [(_pair(conflict), conflict.id) for conflict in met]
             (first, later), id = min(pairs, key=lambda pair: [node_key(node) for node in pair[0]])
             found.append(([node_key(later), node_key(first)], about, first, later, id, pairs))

@@ -582,7 +582,7 @@ class Schedule:
             at.failed = True
         else:
             self.flow.force(place, at)
-        self.conflicts.add(conflict, place, at)
+        self.conflicts.add(conflict)
 
     def _fail(self, node: Node, outcome: Outcome) -> None:
         unit, instance = node.unit, node.instance
