@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any, Final, Literal, TypeVar, Union
 
 __all__ = ["alternatives", "assignable", "brief", "by_annotation", "checker", "describe", "either", "element_types", "fits"]
-__all__ += ["may_hold_code", "strip", "without_notes"]
+__all__ += ["strip", "without_notes"]
 
 Check = Callable[[Any], bool]
 T = TypeVar("T")
@@ -27,11 +27,6 @@ WIDER: Final[dict[type, tuple[type, ...]]] = {float: (float, int), complex: (com
 
 # What can be looked into without using it up.
 HOLDERS: Final = (list, tuple, set, frozenset, collections.deque)
-
-# Classes whose instances are data and nothing else, by package; and what holds what its arguments say.
-STANDARD: Final = frozenset({"builtins", "datetime", "decimal", "fractions", "ipaddress", "pathlib", "uuid"})
-SILENT: Final = STANDARD | {"cpgraph", "numpy", "pandas", "polars", "pyarrow"}
-CONTAINERS: Final = frozenset({list, tuple, dict, set, frozenset, collections.deque, abc.Sequence, abc.Mapping, abc.Iterable})
 
 BARE: Final = (Any, object, inspect.Parameter.empty, typing.Self, typing.LiteralString)
 WRAPPERS: Final = (typing.Annotated, typing.Final, typing.ClassVar, typing.Required, typing.NotRequired)
@@ -117,26 +112,6 @@ def by_annotation(make: Callable[[Any], T]) -> Callable[[Any], T]:
             return make(annotation)
 
     return find
-
-
-@by_annotation
-def may_hold_code(annotation: Any) -> bool:
-    """Tell whether a value of this annotation may be, or hold, code of the user's: an instance, a class, a function.
-
-    >>> may_hold_code(dict[str, list[int] | None]), may_hold_code(list), may_hold_code(object)
-    (False, True, True)
-    """
-    if type(annotation).__name__ == "TypeAliasType":  # may mention itself
-        return True
-    annotation = strip(annotation)
-    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is Literal:
-        return False
-    if args and (origin in (Union, types.UnionType) or origin in CONTAINERS):
-        return any(part is not ... and may_hold_code(part) for part in args)
-    if not isinstance(annotation, type) or annotation in CONTAINERS | {object, type}:
-        return True
-    return annotation.__module__.partition(".")[0] not in SILENT
 
 
 # Values
@@ -276,7 +251,11 @@ def _member(source: Any, target: Any, depth: int) -> bool:
         return True
     if typing.is_typeddict(of):
         of = dict
-    return any(issubclass(of, cls) or issubclass(cls, of) for cls in want) and _elements(source, target, depth + 1)
+    try:
+        related = any(issubclass(of, cls) or issubclass(cls, of) for cls in want)
+    except TypeError:  # a protocol with data members, which only an instance can show
+        return True
+    return related and _elements(source, target, depth + 1)
 
 
 def _elements(source: Any, target: Any, depth: int) -> bool:

@@ -9,8 +9,8 @@ never raises; whatever the step did is told by its `Outcome`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from contextvars import Context
-from functools import cache
 from time import perf_counter, time
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, Final, NamedTuple
@@ -22,7 +22,8 @@ from cpgraph.copies import ATOMIC, duplicate, immutable, isolated
 from cpgraph.digest import Undigestible, Unreadable, digest
 from cpgraph.errors import CpgraphError, StorageError
 from cpgraph.events import ABSENT, Stream
-from cpgraph.fingerprint import UsersCode
+from cpgraph.fanout import plain_id
+from cpgraph.fingerprint import UsersCode, code_in
 from cpgraph.models import AUTO, Create, Delete, Result, Update, is_model, makes_ids, model_name
 from cpgraph.pickles import dumps, loads
 from cpgraph.store import Store
@@ -105,7 +106,7 @@ def pack(value: Any) -> Value:
         address, undigestible = None, str(error)
     except Exception as error:  # code of the user's, asked what the value is made of
         address, undigestible = None, text_of(error)
-    code = walk.names()
+    code = walk.names() if address is not None else code_in(value)
     try:
         blob = dumps(value)
     except Exception as error:
@@ -122,7 +123,7 @@ class Joined(NamedTuple):
     def load(self) -> Any:
         """Give the list, or the dict, with its own copy of every value."""
         loaded = [value.load() for value in self.values]
-        return loaded if self.ids is None else dict(zip(self.ids, loaded, strict=True))
+        return loaded if self.ids is None else dict(zip(map(plain_id, self.ids), loaded, strict=True))
 
 
 # What goes out, what comes back
@@ -308,15 +309,19 @@ def _is_lost(thing: Any) -> bool:
     return isinstance(thing, Create | Update | Delete | Result)
 
 
-@cache
-def _field_names(kind: Any) -> tuple[str, ...]:
-    """Give the fields of a class whose instances hold what a step gives; a record holds data."""
+def _fields_of(value: Any) -> list[Any]:
+    """Give what is in the fields of an instance of attrs, a dataclass or a named tuple; a record holds data."""
+    kind: Any = type(value)
     if is_model(kind):
-        return ()
-    if attrs.has(kind):
-        return tuple(field.name for field in attrs.fields(kind))
-    names: Any = getattr(kind, "__dataclass_fields__", None) or getattr(kind, "_fields", ())  # of a dataclass, a named tuple
-    return tuple(names)
+        return []
+    if isinstance(value, tuple):
+        return list(value)
+    names = [field.name for field in attrs.fields(kind)] if attrs.has(kind) else getattr(kind, "__dataclass_fields__", ())
+    found = []
+    for name in names:
+        with suppress(Exception):  # one that was never set, or a property of the user's
+            found.append(getattr(value, name))
+    return found
 
 
 def _wrong(target: Target, what: str, mend: str, **facts: object) -> CpgraphError:
@@ -360,9 +365,7 @@ def _holds(value: Any, odd: Callable[[Any], bool], levels: int = 2) -> bool:
     if type(value) not in _HOLDERS:
         if levels < 2:  # of the values in a list no field is looked at: there may be many
             return False
-        kind: Any = type(value)
-        fields = [getattr(value, name, None) for name in _field_names(kind)]
-        return any(odd(field) or _holds(field, odd, 1) for field in fields)
+        return any(odd(field) or _holds(field, odd, 1) for field in _fields_of(value))
     items = [item for item in (value.values() if type(value) is dict else value) if type(item) not in ATOMIC]
     return any(odd(item) or (levels > 1 and _holds(item, odd, levels - 1)) for item in items)
 

@@ -8,10 +8,12 @@ library counts by its version.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import lru_cache
 from threading import Lock
 from types import FunctionType
-from typing import Any, Final
+from typing import Any, Final, cast
+from weakref import WeakValueDictionary
 
 import attrs
 
@@ -20,11 +22,11 @@ from cpgraph.digest import Walk, digest, digest_many
 from cpgraph.functions import step as as_step
 from cpgraph.items import Hint, Item, Part, finish, reached
 from cpgraph.kinds import KINDS
-from cpgraph.models import fields_with_code
 from cpgraph.names import qualified_name, resolve
 from cpgraph.reach import Content, Walker, is_users
+from cpgraph.records import State
 
-__all__ = ["CodeOfValues", "Fingerprint", "Fingerprinter", "Hint", "Part", "UsersCode"]
+__all__ = ["CodeOfValues", "Fingerprint", "Fingerprinter", "Hint", "Part", "UsersCode", "code_in"]
 
 FORM: Final = b"cpgraph fingerprint 1"  # the version of the form: another one makes other keys
 
@@ -105,12 +107,14 @@ class Fingerprinter:
         return found.digest if found is not None else None
 
 
-# The code in values. A value's digest says what is in it, and names its classes and functions. What those do is taken as it is
-# when a run begins, and counts beside the digests of a node's inputs; so an edit of a method reaches also those who are given
+# The code in values. A value's digest says what is in it, and names its classes and functions. What those do is looked at when a
+# run first meets them, and counts beside the digests of a node's inputs; so an edit of a method reaches also those who are given
 # instances by steps, data or parameters that are as they were.
 
 PLAIN: Final = frozenset({list, dict, tuple, set, frozenset, bytearray, range})
 
+
+LOCAL: Final[WeakValueDictionary[str, Any]] = WeakValueDictionary()  # what was made inside functions, as it was met last
 
 _is_users: Final = lru_cache(maxsize=4096)(is_users)
 
@@ -131,11 +135,33 @@ class UsersCode(Walk):
 
     def names(self) -> tuple[str, ...]:
         """Give what was met that is the user's, as module:name."""
-        return tuple(sorted({qualified_name(thing) for thing in self._met.values() if _is_users(thing)}))
+        found = {qualified_name(thing): thing for thing in self._met.values() if _is_users(thing)}
+        LOCAL.update((name, thing) for name, thing in found.items() if "<locals>" in name)
+        return tuple(sorted(found))
+
+
+class _Lenient(UsersCode):
+    """Goes on past what has no digest."""
+
+    def refused(self, value: Any, reason: str) -> bytes:
+        return b""
+
+
+def code_in(value: Any) -> tuple[str, ...]:
+    """Give the user's classes and functions in a value, whether it has a digest or not."""
+    walk = _Lenient()
+    with suppress(Exception):  # code of the user's, asked what the value is made of
+        walk.encode(value)
+    return walk.names()
+
+
+@lru_cache(maxsize=1024)
+def _fields(model: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in attrs.fields(model))
 
 
 class CodeOfValues:
-    """The code of the user's classes and functions in values, as of the beginning of one run."""
+    """The code of the user's classes and functions in values, as it is when one run first meets them."""
 
     def __init__(self, fingerprinter: Fingerprinter) -> None:
         self._fingerprinter = fingerprinter
@@ -144,26 +170,28 @@ class CodeOfValues:
 
     def names(self, value: Any) -> tuple[str, ...]:
         """Give the user's classes and functions in a value."""
-        walk = UsersCode()
-        try:
-            walk.encode(value)
-        except Exception:  # what cannot be digested is told elsewhere
-            return ()
-        return walk.names()
+        return code_in(value)
 
-    def of_record(self, record: Any) -> list[str]:
+    def of_state(self, state: State) -> tuple[str, ...]:
         """Give the user's classes and functions in the fields of a record; its own class is code of those who ask for it."""
-        model: Any = type(record)
-        fields = fields_with_code(model) if model is not dict else ()
-        values = [getattr(record, name) for name in fields]
-        return [name for value in values if type(value) not in ATOMIC for name in self.names(value)]
+        if state.code is None:
+            record, model = state.record, cast(Any, type(state.record))
+            fields = record.values() if model is dict else [getattr(record, name) for name in _fields(model)]
+            state.code = tuple(sorted({name for value in fields if type(value) not in ATOMIC for name in self.names(value)}))
+        return state.code
+
+    def digest_of(self, value: Any) -> tuple[bytes, tuple[str, ...]]:
+        """Give the digest of a value, and the user's classes and functions in it."""
+        walk = UsersCode()
+        return digest(value, walk), walk.names()
 
     def digest(self, name: str) -> bytes:
         """Give the digest of the code of a class or function, by its name; empty if it cannot be found."""
         with self._lock:
             if name not in self._known:
-                try:
-                    self._known[name] = self._fingerprinter.code_digest(resolve(*name.split(":", 1))) or b""
-                except (ImportError, AttributeError):  # made inside a function: then its maker's code counts
-                    self._known[name] = b""
+                thing = LOCAL.get(name)
+                if thing is None:
+                    with suppress(Exception, SystemExit):  # of a module that cannot be imported: who is given the value will tell
+                        thing = resolve(*name.split(":", 1))
+                self._known[name] = (self._fingerprinter.code_digest(thing) if thing is not None else None) or b""
             return self._known[name]

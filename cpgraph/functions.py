@@ -13,9 +13,10 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from cpgraph.code import ITERABLE_COROUTINE, code_form, names_in, tree_form
+from cpgraph.contents import as_data, files_in
 from cpgraph.digest import digest
+from cpgraph.errors import CpgraphError
 from cpgraph.items import Item
-from cpgraph.models import File
 from cpgraph.names import main_name, qualified_name
 from cpgraph.packages import SELF, USER, Origin, origin_of_file, origin_of_module
 from cpgraph.reach import (
@@ -96,14 +97,21 @@ def _user_function(walker: Walker, item: Item) -> bytes:
 def step(walker: Walker, function: FunctionType, name: str) -> Item | None:
     """Give the item of a function as a step, if it is another than as a helper: what is in its default Files is an input."""
     defaults = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
-    if any(type(default) is File for default in defaults):
+    if any(map(_holds_files, defaults)):
         return walker.item(function, name, "step", _user_function)
     return None
 
 
+def _holds_files(default: Any) -> bool:
+    try:
+        return bool(files_in(default))
+    except CpgraphError:
+        return False
+
+
 def _default(content: Content, default: Any, parameter: str) -> bytes:
-    if content.item.kind == "step" and type(default) is File:
-        return content.encode(default.path)
+    if content.item.kind == "step" and _holds_files(default):
+        return as_data(default)
     return content.value(default, f"{content.item.name} (default {parameter})")
 
 

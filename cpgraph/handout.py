@@ -85,10 +85,11 @@ class Lane:
 class Route:
     """How the nodes of one step are handed out: what need not be found out for each.
 
-    own: which argument is the step's own record; stores: which are the store; held: something may hold a node back.
+    own: which argument is the step's own record; stores: which are the store; stated: whether its version is stated; held:
+    something may hold a node back.
     """
 
-    __slots__ = ("held", "lane", "own", "rate", "stores", "target", "timeout")
+    __slots__ = ("held", "lane", "own", "rate", "stated", "stores", "target", "timeout")
 
     def __init__(self, unit: Unit, instance: Instance, lane: Lane, target: Target, rate: Rate | None) -> None:
         assert unit.step is not None
@@ -97,6 +98,7 @@ class Route:
         self.target = target
         self.rate = rate
         self.timeout = target.timeout
+        self.stated = options.version is not None
         self.stores = [index for index, binding in enumerate(unit.bindings) if binding.kind == "store"]
         records = [index for index, binding in enumerate(unit.bindings) if binding.kind == "record" and binding.level == level]
         self.own = records[0] if records else None
@@ -176,7 +178,7 @@ class Handout:
         own = None if route.own is None else args[route.own]
         for index in route.stores:
             node.reads = []
-            node.store = Store(node.eyes().eyes(), node.reads)
+            node.store = Store(node.eyes().eyes(), node.reads, counts_code=not route.stated)
             args = [*args[:index], node.store, *args[index + 1 :]]
         node.token = token = next(self._tokens)
         node.attempts += 1

@@ -12,10 +12,10 @@ from cpgraph.copies import ATOMIC, isolated
 from cpgraph.digest import dict_digest, digest, digest_many, list_digest
 from cpgraph.errors import CpgraphError
 from cpgraph.execute import STREAM, Joined
-from cpgraph.fanout import items_of, plain_id
-from cpgraph.fingerprint import CodeOfValues
+from cpgraph.fanout import items_of
+from cpgraph.fingerprint import CodeOfValues, code_in
 from cpgraph.instances import Asker, Fan, Instance, World
-from cpgraph.models import Create, Delete, Files, Result, Update, fields_with_code
+from cpgraph.models import Create, Delete, Files, Result, Update
 from cpgraph.nodes import node_id
 from cpgraph.records import Row
 from cpgraph.results import DEFAULT_PART
@@ -38,21 +38,21 @@ class Deleted(Exception):
 
 @attrs.frozen
 class Parameter:
-    """The value of a run parameter; `default`: nobody gave it. `digest`: empty if it holds files, which each node looks at."""
+    """The value of a run parameter; `default`: nobody gave it. `digest`: empty if it holds files, which each node looks at.
+
+    `code`: the user's classes and functions in it.
+    """
 
     value: Any
     digest: bytes
     default: bool
-
-    def code(self, of: CodeOfValues) -> tuple[str, ...]:
-        """Name the user's classes and functions in it."""
-        return () if type(self.value) in ATOMIC else of.names(self.value)
+    code: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, value: Any, default: bool) -> Parameter:
         value, before = looked_up(value), met.count
         address = as_data(value)
-        return cls(value, address if met.count == before else b"", default)
+        return cls(value, address if met.count == before else b"", default, code_in(value))
 
 
 class Inputs:
@@ -103,13 +103,15 @@ class Inputs:
                 if kind == "record":
                     args.append(state.record)
                     part = state.digest
-                    code += self.code.of_record(state.record)
+                    code += self.code.of_state(state)
                 else:
                     value = getattr(state.record, binding.field)
                     args.append(value)
-                    part = digest(value)
-                    if type(value) not in ATOMIC and binding.field in fields_with_code(row.table.model):
-                        code += self.code.names(value)
+                    if type(value) in ATOMIC:
+                        part = digest(value)
+                    else:
+                        part, names = self.code.digest_of(value)
+                        code += names
             elif kind == "item":
                 inner = instance.chain[binding.level - 1]
                 args.append(inner.item)
@@ -136,7 +138,7 @@ class Inputs:
                 if given is None or given.default:
                     given = self.defaults[step.name, binding.name]
                     if given.digest:
-                        code += given.code(self.code)
+                        code += given.code
                         args.append(given.value)
                         kept = [*kept, DEFAULT_PART]
                         if step.options.version is None:
@@ -144,7 +146,7 @@ class Inputs:
                         continue
                 args.append(given.value)
                 part = given.digest or digest(given.value)
-                code += given.code(self.code)
+                code += given.code
             else:
                 args.append(STREAM if kind == "stream" else None)
                 continue
@@ -263,7 +265,7 @@ class Inputs:
             ids.append(inner.key[-1])
             digests.append(part)
         if binding.as_dict:
-            return Joined(values, [*map(plain_id, ids)]), dict_digest(list(zip(ids, digests, strict=True)))
+            return Joined(values, ids), dict_digest(list(zip(ids, digests, strict=True)))
         return Joined(values), list_digest(digests)
 
     def members(self, fan: Fan, asker: Asker) -> list[Instance]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -221,6 +221,15 @@ class Line:
         while (index := ended.find(ENDINGS.index("failed"), index + 1)) >= 0:
             found.append(self.entry(index))
         return found
+
+    def done(self, units: Container[int]) -> set[tuple[Any, ...]]:
+        """Give the ids of the nodes of these units that have a result."""
+        of, ended, _, _, keys, *_ = self._columns
+        return {
+            key
+            for unit, end, key in zip(of, ended, keys, strict=True)
+            if unit in units and ENDINGS[end] in ("computed", "cached")
+        }
 
     @property
     def results(self) -> set[int]:

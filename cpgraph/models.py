@@ -16,12 +16,12 @@ from typing import Any, Final, Literal, TypeVar, dataclass_transform, overload
 
 import attrs
 
-from cpgraph.annotations import Check, alternatives, brief, checker, describe, may_hold_code
+from cpgraph.annotations import Check, alternatives, brief, checker, describe
 from cpgraph.errors import CpgraphError, ModelError, nearest
 from cpgraph.names import calling, location
 
 __all__ = ["AUTO", "Change", "Create", "Delete", "File", "Files", "Result", "Update"]
-__all__ += ["auto_id", "check_record", "check_update", "create", "delete", "evolved", "field_types", "fields_with_code", "files"]
+__all__ += ["auto_id", "check_record", "check_update", "create", "delete", "evolved", "field_types", "files"]
 __all__ += ["is_model", "makes_ids", "misfits", "model", "model_name", "record_misfits", "result", "update"]
 __all__ += ["update_misfits", "why_no_model", "wrong_id"]
 
@@ -158,12 +158,6 @@ def _resolved(cls: type, field: attrs.Attribute[Any]) -> Any:
 
 
 # Values of fields
-
-
-@functools.lru_cache(maxsize=1024)
-def fields_with_code(cls: Any) -> frozenset[str]:
-    """Give the fields of a model whose values may be, or hold, what is made by code of the user's."""
-    return frozenset(name for name, annotation in field_types(cls).items() if may_hold_code(annotation))
 
 
 @functools.lru_cache(maxsize=1024)

@@ -19,7 +19,7 @@ from cpgraph.ledger import Ledger
 from cpgraph.lines import Line
 from cpgraph.nodes import Node, node_id
 from cpgraph.pickles import loads_plain
-from cpgraph.results import ENDINGS, Head, read_head
+from cpgraph.results import Head, read_head
 from cpgraph.schedule import Schedule
 from cpgraph.steps import Step
 from cpgraph.structure import END, Unit
@@ -32,7 +32,6 @@ REDONE: Final = "asked for (redo)"
 EDITED: Final = "its code was edited"
 NEW: Final = "new: there is no result for it yet"
 GONE: Final = "its result is not in the cache"
-DONE: Final = (ENDINGS.index("computed"), ENDINGS.index("cached"))
 
 
 @attrs.define
@@ -323,9 +322,7 @@ class _Done:
         for line in self._lines:
             alike = {unit for unit, meta in line.steps.items() if meta.fingerprint == self._now[step]}
             if alike:
-                units, ended, _, _, keys, *_ = line._columns
-                nodes = zip(units, ended, keys, strict=True)
-                self._known[step].append({key for unit, end, key in nodes if unit in alike and end in DONE})
+                self._known[step].append(line.done(alike))
                 yield self._known[step][-1]
 
 

@@ -17,16 +17,17 @@ from cpgraph.digest import digest
 from cpgraph.errors import CpgraphError, nearest
 from cpgraph.ranks import Rank, node_earlier
 
-__all__ = ["Records", "Row", "State", "Table", "Write", "builder"]
+__all__ = ["Code", "Records", "Row", "State", "Table", "Write", "builder"]
 
 
 class State:
     """A record as of some write, with its digest once that is needed."""
 
-    __slots__ = ("_digest", "record")
+    __slots__ = ("_digest", "code", "record")
 
     def __init__(self, record: Any, known: bytes | None = None) -> None:
         self.record = record
+        self.code: tuple[str, ...] | None = None  # the user's classes and functions in its fields, once they are asked for
         self._digest = known
 
     @property
@@ -126,7 +127,7 @@ def _by_alias(model: type, fields: Mapping[str, Any]) -> dict[str, Any]:
 class Code(Protocol):
     """Knows the user's classes and functions in records, and what they do (see `fingerprint.CodeOfValues`)."""
 
-    def of_record(self, record: Any) -> list[str]: ...
+    def of_state(self, state: State) -> tuple[str, ...]: ...
     def names(self, value: Any) -> tuple[str, ...]: ...
     def digest(self, name: str) -> bytes: ...
 

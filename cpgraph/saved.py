@@ -17,6 +17,7 @@ from cpgraph import data
 from cpgraph.contents import as_data, met
 from cpgraph.digest import digest
 from cpgraph.errors import CpgraphError, DataError
+from cpgraph.fingerprint import code_in
 from cpgraph.models import File, Files, evolved, field_types
 from cpgraph.pickles import dumps
 from cpgraph.records import State
@@ -156,7 +157,7 @@ class _Reading:
                 if key in base:
                     tables[name].append(base[key])
             elif key in self.loaded.edited:
-                tables[name].append(self.as_edited(record, base.get(key), written.get(key, {})))
+                tables[name].append(self.as_edited(record, orphans.get(key) or base.get(key), written.get(key, {})))
             else:
                 tables[name].append(orphans.get(key) or base.get(key) or record)
         edited.update(dict.fromkeys(self.loaded.removed & created))
@@ -180,11 +181,11 @@ class _Reading:
         """Give the records that were created and then edited by hand, as they were created."""
         nodes = [node for made in self.progress["done"] for node in made["nodes"]]
         created = [(model, id, fields) for node in nodes for model, id, fields in _creations(node)]
-        return {
-            (model, id): self.reader(model)(fields)
-            for model, id, fields in created
-            if (model, id) in self.loaded.edited and fields is not None and model in self.compiled.models
-        }
+        found: dict[tuple[str, Any], Any] = {}
+        for model, id, fields in created:
+            if (model, id) in self.loaded.edited and fields is not None and model in self.compiled.models:
+                found.setdefault((model, id), self.reader(model)(fields))
+        return found
 
     def reader(self, name: str) -> Callable[[Mapping[str, Any]], Any]:
         read = row_reader(self.compiled.models[name])
@@ -266,6 +267,7 @@ class _Reading:
             reads,
             False,
             has_files,
+            code_in(value),
         )
         return head, dumps(value)
 

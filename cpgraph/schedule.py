@@ -616,10 +616,12 @@ class Schedule:
                 missing, expected = self.inputs.missing(unit, instance, binding)
                 name, node = self.compiled.units[binding.unit].name, node_id(unit.name, instance.key)
                 if missing:
-                    joined = len(self.inputs.joined(unit, instance, binding, None)[0].values)
-                    text = f"{unit.name} joins {joined:,} of {expected:,} of {name}"
-                    if joined + missing < expected:  # closed by a condition, say, or deleted
-                        text += f": {missing:,} failed, {expected - missing - joined:,} have no value for it"
+                    text = ""
+                    if not self.tellings.was_told("joined-fewer", unit.name):
+                        joined = len(self.inputs.joined(unit, instance, binding, None)[0].values)
+                        text = f"{unit.name} joins {joined:,} of {expected:,} of {name}"
+                        if joined + missing < expected:  # closed by a condition, say, or deleted
+                            text += f": {missing:,} failed, {expected - missing - joined:,} have no value for it"
                     self.tellings.told("joined-fewer", text, "see run.failures for those that are missing.", node, unit.name)
                 codes = {self.fingerprint_of(*maker) for maker in self.makers.get(binding.unit, ())}
                 if len(codes) > 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, Final, TypeVar, overload
 
@@ -79,13 +80,15 @@ def _is_error(kind: Any) -> bool:
 
 
 # What the value of an option has to be, beside None where that is its default: a test, and how it is said.
+FOREVER: Final = 1e8  # seconds; what is longer no clock of the system waits for
+
 WANTED: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "version": (lambda value: isinstance(value, str | int) and not isinstance(value, bool), 'text, such as version="2"'),
     "sets": (lambda value: isinstance(value, str), 'the name of one field, such as sets="total"'),
     "retries": (lambda value: _is_whole(value) and value >= 0, "a whole number, 0 or more"),
-    "backoff": (lambda value: _is_number(value) and value >= 0, "seconds, 0 or more"),
+    "backoff": (lambda value: _is_number(value) and 0 <= value < FOREVER, "seconds, 0 or more"),
     "retry_on": (lambda value: all(map(_is_error, value)), "classes of exceptions, such as retry_on=OSError"),
-    "timeout": (lambda value: _is_number(value) and value > 0, "seconds, above 0"),
+    "timeout": (lambda value: _is_number(value) and 0 < value < FOREVER, "seconds, above 0; None for no end"),
     "limit": (lambda value: isinstance(value, Limit), "a cp.Limit, such as limit=cp.Limit(3)"),
     "cache": (lambda value: isinstance(value, bool), "True or False"),
 }
@@ -315,7 +318,9 @@ def read_step(part: Any) -> Step:
 
 def check_asked(function: Callable[..., Any], what: str, where: str) -> None:
     """Refuse what is asked for a yes or no, and would be a yes whatever it says: its coroutine, its generator."""
-    plain = called(function)
+    plain: Any = function  # as it is called: a wrapper may well await what it wraps
+    if callable(plain) and not inspect.isroutine(plain) and not isinstance(plain, type | partial):
+        plain = type(plain).__call__
     for found, said, mend in (
         (inspect.iscoroutinefunction, "an async function", "write it as a plain function; await in a step before it."),
         (inspect.isgeneratorfunction, "a generator", "return True or False instead of yielding."),

@@ -18,7 +18,7 @@ from cpgraph.digest import digest, list_digest
 from cpgraph.errors import CpgraphError, RecordNotFound, nearest
 from cpgraph.portable import kept_predicate, predicate_from
 from cpgraph.ranks import rank_key
-from cpgraph.records import State, Table, builder
+from cpgraph.records import Code, State, Table, builder
 from cpgraph.views import Eyes, Live, Query, field_of
 
 __all__ = ["Store", "ask", "not_found"]
@@ -88,8 +88,9 @@ def _values(eyes: Eyes, table: Table, fields: Sequence[str]) -> list[Any]:
 class Store:
     """The records as of what is before the asker; steps and guards only read it, and what they ask is noted."""
 
-    def __init__(self, eyes: Eyes, reads: list[tuple[Query, bytes]] | None = None) -> None:
+    def __init__(self, eyes: Eyes, reads: list[tuple[Query, bytes]] | None = None, counts_code: bool = True) -> None:
         self._eyes = eyes
+        self._counts_code = counts_code  # not for a step with a stated version
         self.reads = reads
         self.read_files = False  # whether there are files in the answers
         self._code: set[str] = set()  # the user's classes and functions in them
@@ -107,7 +108,7 @@ class Store:
         table = self._eyes.records.table(model)
         state = self._eyes.get(table, id) if isinstance(id, str) or type(id) is int else None  # 1 is not True (rule S6)
         self._note(("get", table.name, id), lambda: state.digest if state is not None else NOTHING)
-        found: M | None = self._hand_out(state.record, model) if state is not None else None
+        found: M | None = self._hand_out(state, model) if state is not None else None
         return found
 
     def all(self, model: type[M]) -> list[M]:
@@ -137,8 +138,8 @@ class Store:
             states.sort(key=lambda state: rank_key(table.rows[field_of(state.record, "id")].rank))
         if predicate is None:
             self._note(query, lambda: ask(self._eyes, query))
-            return [(state, self._hand_out(state.record, model)) for state in states]
-        found = [(state, record) for state in states if predicate(record := self._hand_out(state.record, model))]
+            return [(state, self._hand_out(state, model)) for state in states]
+        found = [(state, record) for state in states if predicate(record := self._hand_out(state, model))]
         kept = kept_predicate(predicate) if self.reads is not None and not isinstance(self._eyes, Live) else None
         if kept is not None:
             self._note((*query, kept), lambda: _answer(kind, [state for state, _ in found]))
@@ -158,7 +159,9 @@ class Store:
         self._check_fields(table, names)
         query: Query = ("values", table.name, names)
         self._note(query, lambda: ask(self._eyes, query))
-        return [self._hand_out(value) for value in _values(self._eyes, table, names)]
+        values = _values(self._eyes, table, names)
+        self._note_code(lambda code: (name for value in values if type(value) not in ATOMIC for name in code.names(value)))
+        return [isolated(value) for value in values]
 
     def _query(self, kind: str, model: type, equal: Mapping[str, Any]) -> tuple[Table, Query]:
         table = self._eyes.records.table(model)
@@ -177,17 +180,21 @@ class Store:
                     "ask for one of its fields.",
                 )
 
-    def _hand_out(self, value: Any, model: type | None = None) -> Any:
-        """Give a copy; of a record that was read without its class, an instance of the class it is asked for by."""
-        if model is not None and type(value) is dict:
-            value = builder(model)(value)
+    def _note_code(self, names: Callable[[Code], Iterable[str]]) -> None:
+        """Note what the user's classes and functions do that are in an answer: an edit of them is another answer."""
         code = self._eyes.records.code
-        if code is not None and self.reads is not None and type(value) not in ATOMIC:
-            for name in code.of_record(value) if model is not None else code.names(value):
-                if name not in self._code:
-                    self._code.add(name)
-                    self.reads.append((("code", name, ()), code.digest(name)))
-        return isolated(value)
+        if code is None or self.reads is None or not self._counts_code or isinstance(self._eyes, Live):
+            return
+        for name in names(code):
+            if name not in self._code:
+                self._code.add(name)
+                self.reads.append((("code", name, ()), code.digest(name)))
+
+    def _hand_out(self, state: State, model: type) -> Any:
+        """Give a copy; of a record that was read without its class, an instance of the class it is asked for by."""
+        self._note_code(lambda code: code.of_state(state))
+        record = state.record
+        return isolated(builder(model)(record) if type(record) is dict else record)
 
     def _note(self, query: Query, answer: Callable[[], bytes]) -> None:
         if isinstance(self._eyes, Live):  # a guard is asked again when a model it read has changed, whatever the answer was

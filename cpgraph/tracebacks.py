@@ -40,18 +40,23 @@ def told(error: BaseException) -> tuple[str, str]:
 
 def _leave_ours_out(shown: TracebackException) -> None:
     """Take this library's frames out of what an error came from, and what has no others: the error says it already."""
-    for way in ("__cause__", "__context__"):
-        before: TracebackException | None = getattr(shown, way)
-        if before is None:
-            continue
-        _leave_ours_out(before)
+    links: list[tuple[TracebackException, str, TracebackException]] = []
+    waiting = [shown]
+    while waiting:
+        above = waiting.pop()
+        for way in ("__cause__", "__context__"):
+            before: TracebackException | None = getattr(above, way)
+            if before is not None:
+                links.append((above, way, before))
+                waiting.append(before)
+    for above, way, before in reversed(links):  # the first causes first
         frames = list(before.stack or ())
         left = [frame for frame in frames if not frame.filename.startswith(HERE)]
         if len(left) < len(frames):
             if before.__cause__ or before.__context__ or any(_is_users(frame.filename) for frame in left):
                 before.stack[:] = left
             else:
-                setattr(shown, way, None)
+                setattr(above, way, None)
 
 
 def _is_users(file: str) -> bool:

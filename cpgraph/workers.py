@@ -11,7 +11,7 @@ import pickle
 import sys
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from threading import Lock, Thread
+from threading import Lock, RLock, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
@@ -36,18 +36,19 @@ class OverRows:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._begun = ""
+        self._lock = RLock()
 
     def write(self, text: str) -> int:
-        if type(text) is not str:  # the stream says what is wrong with it
-            return self._stream.write(text)
-        whole, newline, self._begun = (self._begun + text).rpartition("\n")
-        if newline:
-            self._hand_on(f"{whole}\n")
+        with self._lock:
+            whole, newline, self._begun = "".join((self._begun, text)).rpartition("\n")  # which says so if it is no text
+            if newline:
+                self._hand_on(f"{whole}\n")
         return len(text)
 
     def flush(self) -> None:
-        text, self._begun = self._begun, ""
-        self._hand_on(text)
+        with self._lock:
+            text, self._begun = self._begun, ""
+            self._hand_on(text)
 
     def _hand_on(self, text: str) -> None:
         if text:

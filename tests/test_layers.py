@@ -28,7 +28,7 @@ ROWS = [
         "database", "directory", "upkeep", "runlog", "journal", "results",
     ],
     [  # do
-        "tracebacks", "execute", "crews", "shipments", "workers", "processes", "executors", "instances", "fanout",
+        "tracebacks", "fanout", "execute", "crews", "shipments", "workers", "processes", "executors", "instances",
         "commits", "nodes", "conflicts", "inputs", "gates", "ledger", "tellings", "flow", "decisions", "handout", "schedule",
         "lines", "saves", "explain", "failures", "runs", "saved", "kept", "launch", "planning",
     ],

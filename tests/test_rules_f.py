@@ -520,6 +520,25 @@ def test_f3_backoff_waits_longer_each_time_and_holds_up_nobody_else(tmp_path):
     assert cp.Graph(waits, free).run(dir=tmp_path, concurrency=2).ok and order == ["waits", "waits"]
 
 
+@pytest.mark.parametrize("option", ["timeout", "backoff"])
+def test_f3_no_clock_waits_for_ever(option):
+    with pytest.raises(cp.CompileError, match=option):
+        cp.step(lambda: 1, **{option: float("inf")})
+
+
+def test_f4_a_long_chain_of_causes_keeps_text_and_place(tmp_path):
+    def deep():
+        error = ValueError("first")
+        for n in range(3_000):
+            other = ValueError(str(n))
+            other.__cause__ = error
+            error = other
+        raise error
+
+    (failure,) = cp.Graph(deep).run(dir=tmp_path).failures
+    assert "test_rules_f.py" in failure.place and "2999" in failure.traceback and "characters left out" in failure.traceback
+
+
 def test_f3_inline_an_async_step_times_out_and_of_a_plain_one_it_is_told_that_it_cannot(tmp_path):
     @cp.step(timeout=0.1, retries=1)
     async def waits(n):

@@ -1,5 +1,7 @@
 """Rules G: conditions and guards. Who is asked, when, of which store; and what a closed part means for what comes after."""
 
+import asyncio
+import functools
 import threading
 
 import pytest
@@ -492,6 +494,18 @@ def test_g4_it_may_use_the_stream_and_cannot_write(tmp_path):
     graph = cp.Graph(cp.pipeline(mark, each=Row, open=opens), cp.pipeline(grow, each=Row, open=lets))
     run = graph.run(rows(1), dir=tmp_path, stream=stream)
     assert run.ok and got[0] == 1 and Row(id=1) in got and run.data["Row"] == [{"id": 1, "ok": True, "size": 1}]
+
+
+def test_g1_a_plain_wrapper_round_an_async_function_is_asked_as_it_is_called(tmp_path):
+    async def waits(id):
+        return id == 1
+
+    @functools.wraps(waits)
+    def plain(id):
+        return asyncio.run(waits(id))
+
+    run = cp.Graph(cp.pipeline(mark, each=Row, open=plain)).run(rows(1, 2), dir=tmp_path, executor="inline")
+    assert run.counts["mark"] == {"computed": 1, "closed": 1}
 
 
 @pytest.mark.parametrize("change", [cp.update(Row, 1, size=2), cp.delete(Row, 1), cp.result(True)])

@@ -2,6 +2,8 @@
 
 import os
 import random
+import sys
+import types
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,6 +21,12 @@ class Order:
     id: int
     amount: str = "1"
     total: float | None = None
+
+
+@cp.model
+class Pointed:
+    id: int
+    point: object = None
 
 
 @cp.model
@@ -1198,6 +1206,34 @@ def test_n8_files_and_joined_values_are_items_too() -> None:
 
 
 # N9
+
+
+def test_n9_the_code_of_what_a_step_with_a_stated_version_is_given_counts_for_nothing(tmp_path: Path) -> None:
+    """Neither as an input, nor as an answer of the store."""
+    codes = ["L1", "L2"]
+
+    def graph() -> cp.Graph:
+        space: dict[str, Any] = {"__name__": "points"}
+        exec(f"class Point:\n    def label(self):\n        return {codes.pop(0)!r}\n", space)
+        sys.modules["points"] = types.ModuleType("points")
+        vars(sys.modules["points"]).update(space)
+
+        @cp.step(version="1")
+        def given(point: Any) -> Any:
+            return point.label()
+
+        @cp.step(version="1")
+        def asks(store: cp.Store) -> Any:
+            return [row.point.label() for row in store.all(Pointed)]
+
+        point = space["Point"]()
+        return cp.Graph(cp.pipeline(cp.pipeline(given, each=Pointed), asks), data=[Pointed(id=1, point=point)], name="points")
+
+    try:
+        assert graph().run(dir=tmp_path).counts == {"given": {"computed": 1}, "asks": {"computed": 1}}
+        assert graph().run(dir=tmp_path).counts == {"given": {"cached": 1}, "asks": {"cached": 1}}
+    finally:
+        del sys.modules["points"]
 
 
 def test_n9_what_cannot_change_an_answer_is_in_no_key(tmp_path: Path) -> None:

@@ -488,6 +488,33 @@ def written(path: str, text: str) -> str:
     return path
 
 
+def test_v4_a_dict_of_files_by_the_ids_of_equal_items_is_cached(tmp_path):
+    def write(n) -> cp.File:
+        (tmp_path / "out.txt").write_text("x")
+        return cp.File(str(tmp_path / "out.txt"))
+
+    def joins(write: dict):
+        return sorted(write)
+
+    graph = cp.Graph(cp.pipeline(cp.pipeline(write, each={"n": ["a", "a"]}), joins))
+    assert graph.run(dir=tmp_path / "kept").value(joins) == ["a", "a~2"]
+    run = graph.run(dir=tmp_path / "kept")
+    assert run.counts["joins"] == {"cached": 1} and run.hints == []
+
+
+def test_v4_files_in_a_default_are_inputs_however_deep(tmp_path):
+    path = tmp_path / "a.txt"
+
+    def read(files=({"one": cp.File(str(path))},)):
+        return Path(files[0]["one"]).read_text()
+
+    for text in ("one", "two"):
+        path.write_text(text)
+        run = cp.Graph(read).run(dir=tmp_path / "kept")
+        assert run.value(read) == text
+    assert run.why(read) == "read ran: its input 'files' is another."
+
+
 def test_v4_the_content_of_a_default_file_is_an_input_and_no_code(tmp_path):
     """Another content makes the step run again, for `run` and `resume`; nothing is told of edited code."""
     path = tmp_path / "a.txt"
@@ -701,6 +728,33 @@ def make_reduced(n: int) -> Reduced:
 
 def open_reduced(make_reduced: Reduced) -> int:
     return make_reduced.n
+
+
+class Looked:
+    """Says how often it was taken apart."""
+
+    often = 0
+
+    def __reduce__(self):
+        Looked.often += 1
+        return Looked, ()
+
+
+def test_v5_a_parameter_is_looked_at_once_for_all_nodes(tmp_path):
+    def given(n, table):
+        return n
+
+    looked = Looked()
+
+    def default(n, other=looked):
+        return n
+
+    graph = cp.Graph(cp.pipeline(given, default, each={"n": list(range(50))}), params={"table": Looked()})
+    for _ in range(2):
+        Looked.often = 0
+        assert graph.run(dir=tmp_path, executor="inline").ok
+        assert Looked.often < 150, "a copy for each call that is made, and no look for each node"
+    assert Looked.often < 20
 
 
 def test_v5_what_has_no_digest_is_told_by_its_name_and_place():

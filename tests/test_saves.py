@@ -120,6 +120,24 @@ def test_r7_resuming_the_file_is_resuming_the_version(path: str) -> None:
     assert RAN == []
 
 
+def test_r7_an_edited_record_that_has_lost_its_creator_begins_as_it_was_created_but_for_the_edit() -> None:
+    def spawn(id: int) -> Any:
+        return cp.create(Order(id=id + 10, amount="made", seen=3)) if id == 1 else None
+
+    def double(record: Order) -> Any:
+        return cp.update(seen=record.seen * 2) if record.id > 10 else None
+
+    graph = cp.Graph(cp.pipeline(spawn, double, each=Order), name="orphans")
+    run = graph.run([Order(id=1), Order(id=2)], dir="kept")
+    path = Path("v.yml")
+    run.history[-1].save(path)
+    document = yaml.safe_load(path.read_text())
+    document["Order"] = [row | ({"amount": "edited"} if row["id"] == 11 else {}) for row in document["Order"] if row["id"] != 1]
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+    again = graph.resume(path, dir="other")
+    assert [(row["id"], row["amount"], row["seen"]) for row in again.data["Order"]] == [(2, "1", 0), (11, "edited", 6)]
+
+
 def test_r7_an_edited_record_begins_as_the_run_began_with_it_but_for_the_edit() -> None:
     """What steps have written is no edit: they write it once, not twice. An edit of what they write is told as in vain."""
 

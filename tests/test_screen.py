@@ -159,6 +159,27 @@ def test_lines_of_worker_processes_are_not_mixed_with_the_rows(terminal: Termina
     assert len(shown) == 27 and all(line.startswith("step") for line in shown[21:])
 
 
+def test_lines_of_a_worker_s_threads_are_whole_and_in_order() -> None:
+    """Also of texts that are of a class of their own, and of lines that are written piece by piece."""
+
+    class Text(str):
+        pass
+
+    under = io.StringIO()
+    out = OverRows(under)
+    out.write("first ")
+    out.write(Text("second\n"))
+    threads = [threading.Thread(target=lambda n=n: [print(f"{n}" * 9, file=out) for _ in range(300)]) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    out.flush()
+    lines = under.getvalue().replace("\x1b[J", "").splitlines()
+    assert lines[0] == "first second"
+    assert "".join(sorted("".join(lines[1:]))) == "".join(f"{n}" * 9 * 300 for n in range(4))
+
+
 def test_logging_goes_above_the_rows_and_is_given_back(terminal: Terminal, streams: Callable[[], None]) -> None:
     streams()
     handler = logging.StreamHandler(sys.stderr)
