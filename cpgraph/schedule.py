@@ -376,6 +376,7 @@ class Schedule:
         """Queue again, of what limits hold back, what they let start now; tells whether there was any."""
         nodes = self.concurrency.next() + self.handout.next()
         for node in nodes:
+            node.parked = False
             if node.over:
                 self._drop(node)
             elif node.work is None or self.working.get(node.work) is node:  # else another has its work
