@@ -149,16 +149,17 @@ class Flow:
         if instance.ended[unit.slot]:
             return
         instance.ended[unit.slot] = how
-        if how >= BLOCKED:
-            cause = self._note_failure(unit, instance, how, cause)
-        if unit.kind == STEP and (how in (BLOCKED, CLOSED) or (how == PLANNED and cause.text != PLANNING)):
-            self.decide.ended(unit, instance, how, cause.text)
-        elif unit.kind == START and how != OK:
-            self._dead_start(unit, instance, how, cause)
-        if cause.text == PLANNING:
+        planned = cause.text == PLANNING
+        if planned:
             cause = Cause(unit.name, (), cause.quiet)
         elif how == PLANNED and unit.kind == STEP:  # whether it runs, and writes, is not known
             cause = Cause(cause.text)
+        if how >= BLOCKED:
+            cause = self._note_failure(unit, instance, how, cause)
+        if unit.kind == STEP and (how in (BLOCKED, CLOSED) or (how == PLANNED and not planned)):
+            self.decide.ended(unit, instance, how, cause.text)
+        elif unit.kind == START and how != OK:
+            self._dead_start(unit, instance, how, cause)
         waiting = instance.waiting
         if how == OK and instance.marks is None and waiting is not None:  # the same as below, for most nodes
             for edge in unit.out:

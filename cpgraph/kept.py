@@ -11,7 +11,6 @@ import attrs
 
 from cpgraph.digest import digest
 from cpgraph.errors import CpgraphError
-from cpgraph.fingerprint import Fingerprint
 from cpgraph.journal import Journal, Row, RunRow
 from cpgraph.lines import Line
 from cpgraph.nodes import Kept
@@ -174,15 +173,8 @@ class Resumed:
                 rows[id] = Row(id, packed, value, False)
         return attrs.evolve(self.kept, results=results, rows=rows)
 
-    def tell(
-        self,
-        compiled: Compiled,
-        fingerprints: Mapping[str, Fingerprint],
-        fingerprint_of: Callable[[int, int], str],
-        told: Callable[..., None],
-        redone: Container[str] = (),
-    ) -> None:
-        """Tell what changed in the graph's structure, and which steps are kept by other code; `redone` are asked for anew."""
+    def tell(self, compiled: Compiled, told: Callable[..., None]) -> None:
+        """Tell what changed in the graph's structure, and in a saved version."""
         for kind, text, mend in self.hints:
             told(kind, text, mend)
         new = [name for name in compiled.steps if name not in self.steps]
@@ -191,22 +183,6 @@ class Resumed:
             told("steps-new", f"new since then, and run now: {', '.join(new)}", "", "", "graph")
         if gone:
             told("steps-gone", f"not in the graph any more, and dropped: {', '.join(gone)}", "", "", "graph")
-        changed = [
-            name
-            for name, found in fingerprints.items()
-            if name in self.steps
-            and name not in redone
-            and self.steps[name]["fingerprint"] != found.digest.hex()
-            and any(node[0] == name for node in self.kept.results)
-        ]
-        for name in changed:
-            told(
-                "kept-other-code",
-                f"the code of {name} has changed; what it had completed is kept",
-                f"compute it anew with redo={[name]!r} (--redo {name}), or all of them with run.",
-                "",
-                name,
-            )
 
 
 def _alike(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:

@@ -152,8 +152,7 @@ class _Launch:
             schedule.tellings.told("network", text, "name a directory on a local disk (dir=, --dir).")
         if resumed is not None:
             schedule.edited = resumed.edited
-            redone = redo.wanted if redo is not None else frozenset()
-            resumed.tell(compiled, fingerprints, metas.fingerprint_of, schedule.tellings.told, redone)
+            resumed.tell(compiled, schedule.tellings.told)
         schedule.tellings.beside()
         schedule.fingerprint_of = metas.fingerprint_of
         if planning:

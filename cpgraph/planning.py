@@ -38,13 +38,15 @@ GONE: Final = "its result is not in the cache"
 class PlannedStep:
     """What would happen to the nodes of one step. seconds: as long as it took when it last ran.
 
-    kept: how many of those `cached` a resume keeps though their code was edited.
+    kept: how many of those `cached` a resume keeps though their code was edited. equal: how many share the call of
+    one that is to be computed.
     asks_store: such a step runs in a thread of the process that schedules, whatever the executor (rule E6).
     """
 
     name: str
     cached: int = 0
     computed: int = 0
+    equal: int = 0
     follows: int = 0
     closed: int = 0
     kept: int = 0
@@ -97,6 +99,7 @@ class Plan:
                 f"{count:,} {word}"
                 for count, word in (
                     (step.computed, "to compute"),
+                    (step.equal, "of equal work"),
                     (step.follows, "if what is before them changes"),
                     (step.cached, f"as they are{step.of_other_code}"),
                     (step.closed, "closed"),
@@ -129,6 +132,7 @@ class Planner(Schedule):
         self.flow = Flow(self.world, self.decisions, planning=True)
         self.steps = self.decisions.steps
         self.problems = self.decisions.problems
+        self._planned: set[bytes] = set()  # the keys of what would be computed
         self.behind = self.decisions.behind
         for unit in self.compiled.units:
             if unit.step is not None:
@@ -171,7 +175,11 @@ class Planner(Schedule):
         step = node.unit.step
         assert step is not None
         reason, seconds, quiet = self._reason(node)
-        self.steps[step.name].compute(reason, seconds)
+        if step.options.cache and node.key in self._planned:  # equal work is done once
+            self.steps[step.name].equal += 1
+        else:
+            self.steps[step.name].compute(reason, seconds)
+            self._planned.add(node.key)
         self.flow.end(node.unit, node.instance, PLANNED, PLANNING, quiet)
 
     def _reason(self, node: Node) -> tuple[str, float, bool]:

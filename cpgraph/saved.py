@@ -120,7 +120,11 @@ class _Reading:
                 self.loaded.edited,
                 "edited or added by hand: what was done for it is not kept",
             ),
-            ("removed", self.loaded.removed, "taken out by hand, and gone with what was done for it"),
+            (
+                "removed",
+                self.loaded.removed,
+                "taken out by hand, and gone with all but the records that it made",
+            ),
         ):
             if keys:
                 shown = [f"{model} {id!r}" for model, id in sorted(keys, key=str)]

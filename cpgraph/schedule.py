@@ -497,7 +497,7 @@ class Schedule:
                 raise
         instance.values[unit.slot] = value
         if self.results.kept is not None:
-            self.makers.setdefault(unit.index, set()).add((head.run, head.unit))
+            self._note_maker(unit, head)
         extra: dict[str, Any] | None = None
         version = 0
         if effects:
@@ -516,6 +516,22 @@ class Schedule:
         elif node.followers:
             result.row = row_id
             self._serve_followers(node, result)
+
+    def _note_maker(self, unit: Unit, head: Head) -> None:
+        """Note whose results a resume has of a step, and tell of those that other code has made."""
+        makers = self.makers.setdefault(unit.index, set())
+        if (head.run, head.unit) in makers:
+            return
+        makers.add((head.run, head.unit))
+        own = head.run == self.run_number and head.unit < ADOPTED
+        if not own and self.fingerprint_of(head.run, head.unit) != self.results.fingerprints[unit.name].digest.hex():
+            self.tellings.told(
+                "kept-other-code",
+                f"the code of {unit.name} has changed; what it had completed is kept",
+                f"compute it anew with redo={[unit.name]!r} (--redo {unit.name}), or all of them with run.",
+                "",
+                unit.name,
+            )
 
     def _as_edited(self, node: Node, result: Result, ended: int) -> Result:
         """Let what was edited by hand in a saved version stand, whoever creates it; such a result is for this line alone."""

@@ -101,10 +101,11 @@ def test_what_may_be_closed_is_not_certain(tmp_path: Path) -> None:
         "inner": (0, 1),
         "takes": (0, 1),
         "passes": (1, 0),
-        "other": (1, 0),
+        "other": (0, 0),
         "closed": (0, 1),
         "asks": (0, 1),
     }
+    assert plan.steps["other"].equal == 1, "it shares the call of `begin`"
 
 
 def test_behind_what_would_fail_nothing_is_certain(tmp_path: Path) -> None:
@@ -170,3 +171,55 @@ def test_what_is_not_cached_says_so(tmp_path: Path) -> None:
     graph = cp.Graph(always)
     graph.run(dir=tmp_path)
     assert graph.plan(dir=tmp_path).steps["always"].reasons == {"it is not cached (cache=False)": 1}
+
+
+@cp.model
+class Valued:
+    id: int
+    x: int
+    z: int | None = None
+
+
+def test_what_is_behind_a_planned_step_is_counted_and_sees_what_may_be_written(tmp_path: Path) -> None:
+    """Also in an each that stands right behind it; who asks for what an uncertain step writes is uncertain, too."""
+
+    def top(n: int = 1) -> int:
+        return n % 2
+
+    @cp.step(sets="z")
+    def writes(x: int, top: int) -> int:
+        return x + top
+
+    def field(z: int) -> int:
+        return z
+
+    def record(record: Valued) -> int:
+        return record.x
+
+    def asks(store: cp.Store) -> int:
+        return store.count(Valued, z=4)
+
+    inside = cp.pipeline(writes, each=Valued), cp.pipeline(field, record, each=Valued)
+    graph = cp.Graph(cp.pipeline(top, *inside, asks), name="behind", dir=tmp_path)
+    data = [Valued(id=1, x=3), Valued(id=2, x=8)]
+    graph.run(data)
+    plan = graph.plan(data, params={"n": 3})
+    assert {name: (step.computed, step.follows) for name, step in plan.steps.items()} == {
+        "top": (1, 0),
+        "writes": (0, 2),
+        "field": (0, 2),
+        "record": (0, 2),
+        "asks": (0, 1),
+    }
+    assert [node.id for node in graph.run(data, params={"n": 3}).nodes if node.ended == "computed"] == ["top"]
+
+
+def test_equal_work_is_planned_once(tmp_path: Path) -> None:
+    def work(x: int) -> int:
+        return x
+
+    graph = cp.Graph(cp.pipeline(work, each=Valued), name="equal", dir=tmp_path)
+    data = [Valued(id=id, x=1) for id in range(3)]
+    plan = graph.plan(data)
+    assert plan.computed == 1 and plan.steps["work"].equal == 2 and "1 to compute, 2 of equal work" in str(plan)
+    assert graph.run(data).counts["work"] == {"computed": 1, "cached": 2}
