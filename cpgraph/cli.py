@@ -38,8 +38,9 @@ from cpgraph.reading import (
 )
 from cpgraph.rows import convert
 from cpgraph.runs import Run
-from cpgraph.summary import Origin, counted, some
+from cpgraph.summary import Origin, counted
 from cpgraph.targets import TargetError, find_graph
+from cpgraph.tellings import some
 
 __all__ = ["main"]
 

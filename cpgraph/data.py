@@ -6,8 +6,10 @@ edited are known, then `progress:`, which says what had been done.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import attrs
@@ -83,6 +85,9 @@ def is_saved(source: Any) -> bool:
     """Tell whether data are the path of a saved version, which says what had been done."""
     if not isinstance(source, str | os.PathLike) or not os.path.isfile(source):
         return False
+    with contextlib.suppress(OSError):  # which is told by who reads it as data
+        if PROGRESS.encode() not in Path(source).read_bytes().replace(b"\0", b""):  # whatever its encoding; most need no parsing
+            return False
     found = documents.read(os.fspath(source)).data
     return isinstance(found, dict) and PROGRESS in found
 

@@ -24,7 +24,7 @@ from cpgraph.errors import CpgraphError, StorageError
 from cpgraph.events import ABSENT, Stream
 from cpgraph.fanout import plain_id
 from cpgraph.fingerprint import UsersCode, code_in
-from cpgraph.models import AUTO, Create, Delete, Result, Update, is_model, makes_ids, model_name
+from cpgraph.models import AUTO, Change, Create, Result, Update, is_model, makes_ids, model_name
 from cpgraph.pickles import dumps, loads
 from cpgraph.store import Store
 from cpgraph.tracebacks import text_of, told
@@ -301,12 +301,12 @@ _HOLDERS: Final = frozenset({list, tuple, dict, set, frozenset})
 
 
 def _is_change(thing: Any) -> bool:
-    return isinstance(thing, Create | Update | Delete)
+    return isinstance(thing, Change)
 
 
 def _is_lost(thing: Any) -> bool:
     """Tell whether something would change nothing where it is, inside of a value."""
-    return isinstance(thing, Create | Update | Delete | Result)
+    return isinstance(thing, Change | Result)
 
 
 def _fields_of(value: Any) -> list[Any]:

@@ -12,7 +12,7 @@ from cpgraph.contents import files_in
 from cpgraph.gates import said
 from cpgraph.lines import Entry, Line
 from cpgraph.models import File
-from cpgraph.nodes import node_id
+from cpgraph.nodes import node_id, twin_of
 from cpgraph.pickles import loads_plain
 from cpgraph.results import Head
 from cpgraph.times import duration
@@ -161,7 +161,7 @@ def _is_redone(run: Any, step: str, key: tuple[Any, ...]) -> bool:
     names, node = run.meta.get("redo", ()), node_id(step, key)
     if step in names or node in names:
         return True
-    twin = tuple(int(id) if isinstance(id, str) and id.isdecimal() else id for id in key)
+    twin = tuple(map(twin_of, key))
     return node.replace('"', "") in names and (twin == key or twin not in run.line.by_step[step])
 
 

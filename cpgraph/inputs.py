@@ -15,7 +15,7 @@ from cpgraph.execute import STREAM, Joined
 from cpgraph.fanout import items_of
 from cpgraph.fingerprint import CodeOfValues, code_in
 from cpgraph.instances import Asker, Fan, Instance, World
-from cpgraph.models import Create, Delete, Files, Result, Update
+from cpgraph.models import Change, Files, Result
 from cpgraph.nodes import node_id
 from cpgraph.records import Row
 from cpgraph.results import DEFAULT_PART
@@ -215,7 +215,7 @@ class Inputs:
                 default = binding.default if own else self.compiled.parameters.get(binding.name)
                 given[binding.name] = isolated(default if known is None or known.default else known.value)
         answer = function(*first, **given)
-        if isinstance(answer, Create | Update | Delete | Result):
+        if isinstance(answer, Change | Result):
             mend = "answer yes or no, and write in a step."
             raise CpgraphError("a condition, guard or predicate cannot write, and this one returned a change", mend=mend)
         return answer

@@ -20,6 +20,7 @@ from cpgraph.results import ADOPTED, Head, Taken, maker_of, read_head, write_hea
 from cpgraph.runs import Run, Version
 from cpgraph.saved import read_saved
 from cpgraph.structure import Compiled
+from cpgraph.tellings import some
 
 __all__ = ["Last", "Resumed", "last_run", "resume_from"]
 
@@ -156,7 +157,7 @@ class Resumed:
             ("data-changed", changed, "not as in the run resumed: what asks for that runs again"),
             ("data-gone", gone, "not in the data any more, and gone with all that was done for it"),
         ]
-        self.hints = (*self.hints, *((kind, f"{_few(names)}: {text}", "") for kind, names, text in found if names))
+        self.hints = (*self.hints, *((kind, f"{some(names)}: {text}", "") for kind, names, text in found if names))
 
     def adopt(self, journal: Journal, number: int) -> Kept:
         """Take results that were made elsewhere over into this journal; where it is only read, they are kept beside it."""
@@ -190,10 +191,6 @@ def _alike(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
         return digest(sorted(old.items())) == digest(sorted(new.items()))
     except Exception:  # a file that is gone
         return False
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
 
 
 def resume_from(start: Any, journal: Journal, compiled: Compiled) -> Resumed:

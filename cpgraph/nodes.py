@@ -18,7 +18,7 @@ from cpgraph.results import DEFAULT_PART, PART, Head, read_head
 from cpgraph.store import Store, ask
 from cpgraph.structure import Unit
 
-__all__ = ["Kept", "Node", "Result", "Results", "Work", "moved_inputs", "node_id", "stand"]
+__all__ = ["Kept", "Node", "Result", "Results", "Work", "moved_inputs", "node_id", "stand", "twin_of"]
 
 
 def node_id(step: str, key: Iterable[Any]) -> str:
@@ -248,10 +248,25 @@ class Results:
         return Result(row.id, head, value)
 
 
+def twin_of(id: Any) -> Any:
+    """Give the number that is written like a text but for the quotes, as f[3] beside f["3"] (rule N3); of all else the id itself.
+
+    >>> twin_of("3"), twin_of("03"), twin_of(3)
+    (3, '03', 3)
+    """
+    if not isinstance(id, str) or not id.isdecimal():
+        return id
+    try:
+        number = int(id)
+    except ValueError:  # of more digits than Python reads
+        return id
+    return number if str(number) == id else id
+
+
 def _has_twin(instance: Instance) -> bool:
-    """Tell whether there is a node that is written like this one but for the quotes: f[3] beside f["3"] (rule N3)."""
-    twins = [(inner.key[-1], inner.fan) for inner in instance.chain if isinstance(inner.key[-1], str)]
-    return any(fan is not None and id.isdecimal() and str(int(id)) == id and int(id) in fan.by_id for id, fan in twins)
+    """Tell whether there is a node that is written like this one but for the quotes."""
+    twins = [(inner.key[-1], twin_of(inner.key[-1]), inner.fan) for inner in instance.chain]
+    return any(fan is not None and twin is not id and twin in fan.by_id for id, twin, fan in twins)
 
 
 def stand(node: Node, reads: Iterable[tuple[Any, bytes]]) -> bool:

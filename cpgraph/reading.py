@@ -15,7 +15,8 @@ from cpgraph.journal import Journal
 from cpgraph.nodes import node_id
 from cpgraph.results import ENDINGS
 from cpgraph.runs import Run, Version
-from cpgraph.summary import counted, some
+from cpgraph.summary import counted
+from cpgraph.tellings import some
 from cpgraph.times import duration
 from cpgraph.tracebacks import message_of
 

@@ -27,6 +27,7 @@ from cpgraph.saves import FORMAT, field_digest
 from cpgraph.scalars import Misfit
 from cpgraph.steps import EMPTY
 from cpgraph.structure import Compiled
+from cpgraph.tellings import some
 
 __all__ = ["Saved", "read_saved"]
 
@@ -115,25 +116,14 @@ class _Reading:
 
     def hints(self) -> Iterator[tuple[str, str, str]]:
         for kind, keys, said in (
-            (
-                "edited",
-                self.loaded.edited,
-                "edited or added by hand: what was done for it is not kept",
-            ),
-            (
-                "removed",
-                self.loaded.removed,
-                "taken out by hand, and gone with all but the records that it made",
-            ),
+            ("edited", self.loaded.edited, "edited or added by hand: what was done for it is not kept"),
+            ("removed", self.loaded.removed, "taken out by hand, and gone with all but the records that it made"),
         ):
             if keys:
-                shown = [f"{model} {id!r}" for model, id in sorted(keys, key=str)]
-                more = f" and {len(shown) - 5:,} more" if len(shown) > 5 else ""
-                yield kind, f"{', '.join(shown[:5])}{more}: {said}", ""
+                yield kind, f"{some([f'{model} {id!r}' for model, id in sorted(keys, key=str)], 5)}: {said}", ""
         if self.rewritten:
             fields = [f"{name} of {model} {id!r}" for (model, id), name in sorted(self.rewritten, key=str)]
-            more = f" and {len(fields) - 5:,} more" if len(fields) > 5 else ""
-            said = f"{', '.join(fields[:5])}{more}: edited by hand, and written by steps, which write it again when they run"
+            said = f"{some(fields, 5)}: edited by hand, and written by steps, which write it again when they run"
             yield "edited-written", said, "edit what the steps work from; or take `progress:` out, and run the file as data."
 
     # Records
@@ -183,12 +173,11 @@ class _Reading:
 
     def creations(self) -> dict[tuple[str, Any], Any]:
         """Give the records that were created and then edited by hand, as they were created."""
-        nodes = [node for made in self.progress["done"] for node in made["nodes"]]
-        created = [(model, id, fields) for node in nodes for model, id, fields in _creations(node)]
         found: dict[tuple[str, Any], Any] = {}
-        for model, id, fields in created:
-            if (model, id) in self.loaded.edited and fields is not None and model in self.compiled.models:
-                found.setdefault((model, id), self.reader(model)(fields))
+        for node in (node for made in self.progress["done"] for node in made["nodes"]):
+            for model, id, fields in _creations(node):
+                if (model, id) in self.loaded.edited and fields is not None and model in self.compiled.models:
+                    found.setdefault((model, id), self.reader(model)(fields))
         return found
 
     def reader(self, name: str) -> Callable[[Mapping[str, Any]], Any]:

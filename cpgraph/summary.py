@@ -17,14 +17,14 @@ from cpgraph.events import Hint
 from cpgraph.failures import Failure, headline
 from cpgraph.results import ENDINGS
 from cpgraph.runs import Run
+from cpgraph.tellings import some
 from cpgraph.times import duration
 from cpgraph.tracebacks import text_of
 
-__all__ = ["Origin", "Outcomes", "counted", "last_line", "short_path", "some", "summary"]
+__all__ = ["Origin", "Outcomes", "counted", "last_line", "short_path", "summary"]
 
 MOST_GROUPS: Final = 10
 MOST_HINTS: Final = 20
-MOST_NODES: Final = 3
 MOST_LINES: Final = 40  # of the traceback that is shown
 WIDTH: Final = 160  # characters of a text that is shown in one line
 
@@ -238,8 +238,3 @@ def shell_line(parts: Iterable[str]) -> str:
 def _one_line(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…"
-
-
-def some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:MOST_NODES])
-    return shown if len(names) <= MOST_NODES else f"{shown} and {len(names) - MOST_NODES:,} more"

@@ -12,7 +12,7 @@ from cpgraph.instances import Asker, World
 from cpgraph.records import Write
 from cpgraph.views import Query
 
-__all__ = ["BESIDE", "Tellings"]
+__all__ = ["BESIDE", "Tellings", "some"]
 
 MOST_NODES: Final = 1_000
 BESIDE: Final = "reads-beside-writes"  # its nodes are those that failed
@@ -26,6 +26,16 @@ class _Asked:
     failed: list[str] = attrs.field(factory=list)
     models: set[tuple[str, tuple[str, ...] | None]] = attrs.field(factory=set)
     records: dict[tuple[str, Any, int], Asker] = attrs.field(factory=dict)
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """Name the first of many, and say how many more there are.
+
+    >>> some(["a", "b", "c", "d"])
+    'a, b, c and 1 more'
+    """
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
 
 
 class Tellings:

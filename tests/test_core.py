@@ -4,6 +4,7 @@ import json
 import sqlite3
 import threading
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,13 @@ def test_c2_the_write_of_the_first_node_stands_among_however_many(count: int) ->
     assert run.data == {"Page": [{"id": "a", "text": 0}]}
 
 
+def goes_on(functions: tuple[Any, ...], version: str, way: str, **options: Any) -> cp.Run:
+    """Run or resume pages by steps of a stated version."""
+    steps = [cp.alias(step, step.__name__, version=version) for step in functions]
+    run: cp.Run = getattr(cp.Graph(cp.pipeline(*steps, each=Page), name="pages"), way)(executor="inline", **options)
+    return run
+
+
 def test_r3_what_an_interrupted_resume_completed_is_kept_by_the_resumes_after_it(tmp_path: Path) -> None:
     """Page a fails; a resume mends it and is interrupted, the next is interrupted at once: then a stands as mended."""
     stop = threading.Event()
@@ -161,11 +169,7 @@ def test_r3_what_an_interrupted_resume_completed_is_kept_by_the_resumes_after_it
             stop.set()
         return read
 
-    def go(version: str, way: str, **options: Any) -> cp.Run:
-        steps = [cp.alias(step, step.__name__, version=version) for step in (read, parse)]
-        graph = cp.Graph(cp.pipeline(*steps, each=Page), name="pages", dir=tmp_path / "kept")
-        run: cp.Run = getattr(graph, way)(executor="inline", stop=stop, **options)
-        return run
+    go = partial(goes_on, (read, parse), dir=tmp_path / "kept", stop=stop)
 
     assert go("1", "run", data=[Page(id="a"), Page(id="b")]).status == "failed"
     state["fails"] = False
@@ -193,11 +197,7 @@ def test_r3_a_record_is_begun_anew_until_what_failed_of_it_has_been_done(tmp_pat
             raise ValueError(read)
         return read
 
-    def go(version: str, way: str, **options: Any) -> cp.Run:
-        steps = [cp.alias(step, step.__name__, version=version) for step in (read, parse)]
-        graph = cp.Graph(cp.pipeline(*steps, each=Page), name="pages", dir=tmp_path / "kept")
-        run: cp.Run = getattr(graph, way)(executor="inline", stop=stop, **options)
-        return run
+    go = partial(goes_on, (read, parse), dir=tmp_path / "kept", stop=stop)
 
     assert go("1", "run", data=[Page(id="a")]).status == "failed"
     state["stops"] = True

@@ -650,6 +650,8 @@ def test_r4_redo_of_an_id_that_reads_as_a_number_is_of_that_one_alone(tmp_path):
     assert ran(both, "f[3]") == ["f[3]"]
     assert ran(both, 'f["3"]') == ['f["3"]']
     assert ran({"3": "text"}, "f[3]") == ['f["3"]']
+    long = "9" * 5_000  # more digits than Python reads as a number
+    assert ran({long: "long"}, f"f[{long}]") == [f'f["{long}"]']
 
 
 def test_r4_one_result_of_other_code_is_one(tmp_path, capsys):
