@@ -1,5 +1,7 @@
-"""The pages say what is so: what they list is compared with the code. (`test_pages` runs the code in them.)"""
+"""The pages, and the examples in docstrings, say what is so. (`test_pages` runs the code in pages.)"""
 
+import doctest
+import importlib
 import re
 from pathlib import Path
 
@@ -135,3 +137,11 @@ def test_the_changes_begin_with_this_version() -> None:
     version = re.search(r'^version = "(.+)"$', pyproject, re.M)
     assert version
     assert f"## [{version[1]}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+MODULES = sorted(path.stem for path in (ROOT / "cpgraph").glob("*.py") if path.stem != "__main__")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_examples_in_docstrings_are_what_happens(module: str) -> None:
+    assert doctest.testmod(importlib.import_module(f"cpgraph.{module}" if module != "__init__" else "cpgraph")).failed == 0
